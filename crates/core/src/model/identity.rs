@@ -1,0 +1,80 @@
+//! Who connects: certificates, things, and the verbs that policies decide.
+
+use crate::{CertificateId, TenantId, ThingName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum CertificateStatus {
+    Pending,
+    Active,
+    Inactive,
+    Revoked,
+}
+
+impl std::fmt::Display for CertificateStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "PENDING",
+            Self::Active => "ACTIVE",
+            Self::Inactive => "INACTIVE",
+            Self::Revoked => "REVOKED",
+        })
+    }
+}
+
+/// What a device may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Action {
+    #[serde(rename = "iot:Connect")]
+    Connect,
+    #[serde(rename = "iot:Publish")]
+    Publish,
+    #[serde(rename = "iot:Subscribe")]
+    Subscribe,
+    #[serde(rename = "iot:Receive")]
+    Receive,
+}
+
+impl Action {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "iot:Connect",
+            Self::Publish => "iot:Publish",
+            Self::Subscribe => "iot:Subscribe",
+            Self::Receive => "iot:Receive",
+        }
+    }
+}
+
+/// A certificate as its owner sees it: never the private key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateView {
+    pub id: CertificateId,
+    pub arn: String,
+    pub status: CertificateStatus,
+    pub created: Timestamp,
+    pub not_after: Timestamp,
+    pub policies: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThingView {
+    pub tenant: TenantId,
+    pub thing: ThingName,
+    pub arn: String,
+    pub created: Timestamp,
+    pub certificates: Vec<CertificateView>,
+}
+
+/// A freshly issued identity. The only moment at which the private key exists outside the device.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct IssuedIdentity {
+    pub thing: ThingName,
+    pub certificate: CertificateView,
+    pub certificate_pem: String,
+    /// PKCS#8.
+    pub private_key_pem: String,
+    pub public_key_pem: String,
+    pub ca_pem: String,
+}

@@ -1,0 +1,21 @@
+//! The words: plain data with their units and bounds, shared by every crate.
+
+mod alert;
+mod episode;
+mod identity;
+mod ids;
+mod ledger;
+mod record;
+mod score;
+mod tenant;
+mod time;
+
+pub use alert::*;
+pub use episode::*;
+pub use identity::*;
+pub use ids::*;
+pub use ledger::*;
+pub use record::*;
+pub use score::*;
+pub use tenant::*;
+pub use time::*;

@@ -1,0 +1,78 @@
+//! What a device's door may ask of the pipeline.
+
+use crate::{Action, CertificateId, TenantId, ThingName, ports::stream::StreamError};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use std::sync::Arc;
+
+/// Identity, authorisation and the way in. All methods but the futures are quick and may be called from
+/// an async thread.
+pub trait Ingest: Send + Sync {
+    /// Looks the certificate up in the registry as it is now: known and ACTIVE, or refused.
+    fn identify(&self, certificate_der: &[u8]) -> Result<Principal, Refusal>;
+
+    /// Authorises `iot:Connect` for this client id. The thing is the one that the certificate is
+    /// attached to and that is named like the client id.
+    fn connect(&self, principal: &Principal, client_id: &str) -> Result<Client, Refusal>;
+
+    /// Whether the client may do `action` on a topic (or topic filter, for `Subscribe`) under the
+    /// policies attached now. `publish` asks this itself; wills, subscriptions and deliveries do it here.
+    fn authorize(&self, client: &Client, action: Action, topic: &str) -> Result<(), Refusal>;
+
+    /// Takes messages in, in order, up to the first that is refused.
+    fn publish(&self, client: &Client, messages: Vec<InboundMessage>) -> Accepted;
+
+    /// Grows with every change of the registry: when it does, open sessions must ask `identify` again.
+    fn revision(&self) -> u64;
+}
+
+/// A certificate that may speak.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    pub certificate: CertificateId,
+}
+
+/// A connected client. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client(pub Arc<ClientIdentity>);
+
+#[derive(Debug)]
+pub struct ClientIdentity {
+    pub certificate: CertificateId,
+    pub client_id: String,
+    /// With its tenant, where the certificate is attached to a thing of the client id's name.
+    pub thing: Option<(TenantId, ThingName)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct InboundMessage {
+    pub topic: Arc<str>,
+    pub payload: Bytes,
+}
+
+pub struct Accepted {
+    /// How many of the messages, from the first on, were taken in.
+    pub count: usize,
+    /// Why the one after them was not.
+    pub refusal: Option<Refusal>,
+    /// Resolves once every accepted message is durable in every stream that its rules route it to. Only
+    /// then may they be acknowledged. A message that cannot be decoded is accepted: it is kept as rejected.
+    pub durable: BoxFuture<'static, Result<(), StreamError>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    UnknownCertificate,
+    CertificateNotActive,
+    ClientIdNotAllowed,
+    NotAllowed,
+    InvalidTopic,
+}
+
+/// A "no", with a reason for the operator's log. Tell the device only the kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    pub reason: String,
+}

@@ -1,0 +1,9 @@
+//! The ports: what one part may ask of another. Read the doc comment before the signature.
+
+pub mod clock;
+pub mod control;
+pub mod ingest;
+pub mod notify;
+pub mod query;
+pub mod stream;
+pub mod table;
