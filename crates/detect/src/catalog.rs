@@ -1,0 +1,64 @@
+//! The catalog: every detector there is. To add one, write its file and put one line here.
+
+use crate::Learn;
+use crate::cusum::Cusum;
+use crate::detector::{Detector, Input, Reaction};
+use crate::forest::Forest;
+use crate::gap::Gap;
+use crate::limits::LimitsDetector;
+use crate::rate::Rate;
+use crate::stuck::Stuck;
+use serde::{Deserialize, Serialize};
+
+/// What an operator may want to know about a detector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// As in the causes of a score.
+    pub name: &'static str,
+    pub finds: &'static str,
+}
+
+pub const CATALOG: [Entry; 6] = [
+    Entry { name: LimitsDetector::NAME, finds: "a value outside the range that an operator has set" },
+    Entry { name: Rate::NAME, finds: "a signal that moves faster than it ever does" },
+    Entry { name: Stuck::NAME, finds: "a signal that repeats one value for improbably long" },
+    Entry { name: Cusum::NAME, finds: "spikes, steps, shifts and drifts of a signal's level" },
+    Entry { name: Gap::NAME, finds: "a thing that was silent for much longer than usual" },
+    Entry { name: Forest::NAME, finds: "an unusual combination of the thing's signals" },
+];
+
+/// The detectors that every signal has, one line each.
+macro_rules! signal_detectors {
+    ($($field:ident: $detector:ty),+ $(,)?) => {
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+        pub(crate) struct SignalDetectors {
+            $($field: $detector,)+
+        }
+
+        impl SignalDetectors {
+            pub(crate) fn react(&self, input: &Input<'_>, mut to: impl FnMut(&'static str, Reaction)) {
+                $(to(<$detector>::NAME, self.$field.score(input));)+
+            }
+
+            pub(crate) fn learn(&mut self, input: &Input<'_>, mode: Learn) {
+                // Detectors of one signal compute their statistic again: that is cheaper than keeping it.
+                let seen = Reaction::warming(0, 1, 0.0);
+                $(self.$field.learn(input, &seen, mode);)+
+            }
+
+            pub(crate) fn is_sound(&self) -> bool {
+                true $(&& self.$field.is_sound())+
+            }
+
+            pub(crate) fn memory_bytes(&self) -> usize {
+                0 $(+ self.$field.memory_bytes())+
+            }
+        }
+    };
+}
+
+signal_detectors! {
+    rate: Rate,
+    stuck: Stuck,
+    cusum: Cusum,
+}

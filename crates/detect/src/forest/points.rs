@@ -1,0 +1,99 @@
+//! The points that a group of trees shares: a time-decaying random sample of what was seen, equal ones counted.
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::RngCore;
+use serde::{Deserialize, Serialize};
+
+/// Points with reference counts in one flat store, `width` coordinates each.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Points {
+    width: u8,
+    coordinates: Vec<f32>,
+    /// How many samples each point stands for; 0 marks a free place.
+    copies: Vec<u16>,
+    distinct: u16,
+    total: u16,
+}
+
+impl Points {
+    /// `width` is a multiple of four, so that boxes are worked on in lanes.
+    pub fn new(width: usize) -> Self {
+        Self { width: width as u8, ..Self::default() }
+    }
+
+    pub fn width(&self) -> usize {
+        usize::from(self.width)
+    }
+
+    #[inline]
+    pub fn at(&self, index: u8) -> &[f32] {
+        let start = usize::from(index) * self.width();
+        &self.coordinates[start..start + self.width()]
+    }
+
+    pub fn copies(&self, index: u8) -> u16 {
+        self.copies.get(usize::from(index)).copied().unwrap_or(0)
+    }
+
+    /// Different points held.
+    pub fn distinct(&self) -> usize {
+        usize::from(self.distinct)
+    }
+
+    /// Samples held, copies included.
+    pub fn total(&self) -> usize {
+        usize::from(self.total)
+    }
+
+    /// Adds a sample. `Ok` is the index of a point that was not there before, `Err` that of an equal one.
+    pub fn add(&mut self, point: &[f32]) -> Result<u8, u8> {
+        self.total += 1;
+        let known = (0..self.copies.len()).find(|&i| self.copies[i] > 0 && self.at(i as u8) == point);
+        if let Some(index) = known {
+            self.copies[index] += 1;
+            return Err(index as u8);
+        }
+        self.distinct += 1;
+        let index = self.copies.iter().position(|&copies| copies == 0).unwrap_or(self.copies.len());
+        if index == self.copies.len() {
+            self.copies.push(0);
+            self.coordinates.extend_from_slice(point);
+        } else {
+            let start = index * self.width();
+            self.coordinates[start..start + point.len()].copy_from_slice(point);
+        }
+        self.copies[index] = 1;
+        Ok(index as u8)
+    }
+
+    /// Drops one sample, each as likely as any other; gives the point's index if that was its last copy.
+    pub fn drop_random(&mut self, rng: &mut Xoshiro256PlusPlus) -> Option<u8> {
+        let mut left = ((u128::from(rng.next_u64()) * self.total() as u128) >> 64) as usize;
+        let index = self.copies.iter().position(|&copies| {
+            let here = left < usize::from(copies);
+            left = left.saturating_sub(usize::from(copies));
+            here
+        })?;
+        self.total -= 1;
+        self.copies[index] -= 1;
+        if self.copies[index] > 0 {
+            return None;
+        }
+        self.distinct -= 1;
+        Some(index as u8)
+    }
+
+    pub fn is_sound(&self, samples_max: usize) -> bool {
+        let total: usize = self.copies.iter().map(|&copies| usize::from(copies)).sum();
+        self.copies.len() <= samples_max
+            && self.coordinates.len() == self.copies.len() * self.width()
+            && self.coordinates.iter().all(|x| x.is_finite())
+            && total == self.total()
+            && total <= samples_max
+            && self.copies.iter().filter(|&&copies| copies > 0).count() == self.distinct()
+    }
+
+    pub fn memory_bytes(width: usize, samples_max: usize) -> usize {
+        size_of::<Self>() + samples_max * (width * size_of::<f32>() + size_of::<u16>())
+    }
+}

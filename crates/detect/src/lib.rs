@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod budget;
+pub mod catalog;
+pub mod cusum;
+pub mod detector;
+pub mod forest;
+pub mod gap;
+mod level;
+pub mod limits;
+pub mod rate;
+mod sample;
+mod scorer;
+mod signals;
+mod state;
+pub mod stuck;
+mod tail;
+
+pub use sample::{CAUSES_MAX, Learn, Limits, Outcome, Sample, ScorerConfig, StateError};
+pub use scorer::{GAP_SIGNAL, ThingScorer, WARM_UP_READINGS};
+pub use signals::{NAME_BYTES_MAX, SIGNALS_MAX, UNSEEN_READINGS};

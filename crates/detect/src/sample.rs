@@ -1,0 +1,77 @@
+//! What goes into a scorer and what comes out: samples, configuration, outcomes.
+
+use kilter_core::{AlertBudget, Cause, Score, Timestamp, Verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The signals of one thing at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    pub event_time: Timestamp,
+    /// Finite values, sorted by name, each name once; only what the reading itself carried.
+    pub signals: &'a [(Box<str>, f64)],
+}
+
+/// What an operator sets; everything else is learned.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScorerConfig {
+    pub budget: AlertBudget,
+    /// Hard limits by signal name: outside is anomalous at once, warmed up or not.
+    pub limits: BTreeMap<Box<str>, Limits>,
+}
+
+/// A permitted range, in the signal's own unit; the bounds themselves are permitted.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+}
+
+/// How much of a reading is learned. The pipeline alone decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learn {
+    /// Everything: the reading is taken as ordinary.
+    Full,
+    /// Clocks, run lengths and last values move on, but what is ordinary stays as it was.
+    Hold,
+}
+
+/// The answer to one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    /// `None` exactly while warming.
+    pub score: Option<Score>,
+    /// The score from which this sample would have been anomalous.
+    pub threshold: Option<Score>,
+    /// At most [`CAUSES_MAX`], largest share first; the shares sum to 1.
+    pub causes: Vec<Cause>,
+    /// Signals that no detector looked at because the thing already has [`crate::SIGNALS_MAX`].
+    pub unscored_signals: u32,
+    /// What `learn` needs of the work that `score` has done.
+    pub(crate) workings: Workings,
+}
+
+/// Raw statistics of the thing as a whole, kept so that `learn` need not compute them again.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Workings {
+    pub(crate) forest: Option<f64>,
+    /// The highest score of any detector.
+    pub(crate) strongest: Option<f64>,
+}
+
+/// More than three causes is a list, not an explanation.
+pub const CAUSES_MAX: usize = 3;
+
+/// Why stored state was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    #[error("the detector state is empty: nothing was stored; start the thing afresh")]
+    Empty,
+    #[error("the detector state has version {found}, this program reads version {known}: start the thing afresh")]
+    Version { found: u8, known: u8 },
+    #[error("the detector state is damaged ({what}): restore it from a backup or start the thing afresh")]
+    Damaged { what: String },
+}

@@ -1,0 +1,231 @@
+//! The scorer of one thing: every detector on every signal and on all of them together, told as one score.
+//!
+//! Each detector answers with a chance by its own history. The smallest chance of a reading is, again, a statistic
+//! with a history: its own tail says how often a healthy reading of this thing has one as small. That takes account
+//! of how many detectors there are, how they depend on one another, and how honest each of them is, which a
+//! Bonferroni factor could only guess.
+
+use crate::budget;
+use crate::detector::{Detector, Input, Part, Reaction, THING};
+use crate::forest::Forest;
+use crate::gap::Gap;
+use crate::limits::LimitsDetector;
+use crate::sample::Workings;
+use crate::signals::{Placed, Signals};
+use crate::tail::Tail;
+use crate::{CAUSES_MAX, Learn, Outcome, Sample, ScorerConfig};
+use kilter_core::{Cause, Score, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// Readings before a thing is scored: 64 to choose the forest's dimensions and scales, about 50 for the detectors'
+/// tails, and the rest, over a hundred, to calibrate the smallest chance of all of them.
+pub const WARM_UP_READINGS: u32 = 256;
+/// From this reading on the detectors speak, and their smallest chance is learned.
+const COMBINE_FROM: u64 = 128;
+/// The name under which the thing itself appears among the causes, for gaps.
+pub const GAP_SIGNAL: &str = "(gap)";
+
+/// Scores one thing: each of its signals and all of them together.
+#[derive(Debug, Clone)]
+pub struct ThingScorer {
+    config: ScorerConfig,
+    pub(crate) state: State,
+}
+
+/// Everything learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    readings: u64,
+    signals: Signals,
+    gap: Gap,
+    forest: Forest,
+    /// Of the highest score that any detector gave.
+    strongest: Tail,
+}
+
+/// A detector's name with its answer.
+type Answer = (&'static str, Reaction);
+
+impl ThingScorer {
+    /// A scorer that has seen nothing. The seed fixes everything that is random in it.
+    pub fn new(config: ScorerConfig, seed: u64) -> Self {
+        let state = State {
+            readings: 0,
+            signals: Signals::default(),
+            gap: Gap::default(),
+            forest: Forest::new(seed),
+            strongest: Tail::default(),
+        };
+        Self { config, state }
+    }
+
+    pub(crate) fn with_state(config: ScorerConfig, state: State) -> Self {
+        Self { config, state }
+    }
+
+    /// Says how odd the sample is. Changes nothing.
+    pub fn score(&self, sample: &Sample<'_>) -> Outcome {
+        let state = &self.state;
+        let placed = state.signals.place(sample.signals);
+        let mut answers = state.answers(sample, &placed);
+        let forest = answers.last().filter(|(name, _)| *name == Forest::NAME).map(|(_, reaction)| reaction.raw);
+        let strongest = answers.iter().filter_map(|(_, reaction)| reaction.score()).fold(Score::ZERO, later_if_higher);
+        let broken = self.broken_limits(sample);
+        let threshold = budget::threshold(self.config.budget, state.gap.readings_per_week(), &state.strongest);
+        let seen = u32::try_from(state.readings).unwrap_or(u32::MAX);
+        let warm = if seen >= WARM_UP_READINGS { state.strongest.score(strongest.value()) } else { None };
+        let (verdict, score) = match (broken.is_empty(), warm) {
+            (false, _) => (Verdict::Anomalous, Some(Score::new(Score::MAX))),
+            (true, Some(score)) if score >= threshold => (Verdict::Anomalous, Some(score)),
+            (true, Some(score)) => (Verdict::Normal, Some(score)),
+            (true, None) => (Verdict::Warming { seen: seen.min(WARM_UP_READINGS), needed: WARM_UP_READINGS }, None),
+        };
+        answers.retain(|(_, reaction)| reaction.score().is_some());
+        let causes = if score.is_some() { state.causes(&broken, &answers) } else { Vec::new() };
+        let unscored = placed.unknown.saturating_sub(state.signals.room(state.readings));
+        Outcome {
+            verdict,
+            score,
+            threshold: score.map(|_| threshold),
+            causes,
+            unscored_signals: u32::try_from(unscored).unwrap_or(u32::MAX),
+            workings: Workings { forest, strongest: (!answers.is_empty()).then_some(strongest.value()) },
+        }
+    }
+
+    fn broken_limits(&self, sample: &Sample<'_>) -> Vec<Cause> {
+        let mut broken = Vec::new();
+        for (name, limits) in &self.config.limits {
+            let Ok(at) = sample.signals.binary_search_by(|(signal, _)| signal.cmp(name)) else { continue };
+            let input =
+                Input { event_time: sample.event_time, values: &[(0, sample.signals[at].1)], readings_per_week: 0.0 };
+            let reaction = LimitsDetector::new(*limits).score(&input);
+            if let (Some(score), Some(part)) = (reaction.score(), reaction.parts[0])
+                && score > Score::ZERO
+            {
+                broken.push(cause(name, LimitsDetector::NAME, &part, 1.0));
+            }
+        }
+        broken
+    }
+
+    /// Learns the sample; `outcome` is what [`Self::score`] has just said about it.
+    pub fn learn(&mut self, sample: &Sample<'_>, outcome: &Outcome, mode: Learn) {
+        let state = &mut self.state;
+        state.signals.admit(sample.signals, state.readings, |slot| state.forest.forget(slot));
+        let placed = state.signals.place(sample.signals);
+        let readings_per_week = state.gap.readings_per_week();
+        let whole = Input { event_time: sample.event_time, values: &placed.values, readings_per_week };
+        for &(position, value) in &placed.known {
+            let signal = state.signals.at_mut(position);
+            signal.detectors.learn(&Input { values: &[(signal.slot, value)], ..whole }, mode);
+        }
+        let seen = |raw| Reaction::warming(0, 1, raw);
+        state.gap.learn(&whole, &seen(0.0), mode);
+        state.forest.learn(&whole, &seen(outcome.workings.forest.unwrap_or(0.0)), mode);
+        match (mode, outcome.workings.strongest) {
+            (Learn::Hold, _) => state.strongest.hold(),
+            (Learn::Full, Some(strongest)) if state.readings >= COMBINE_FROM => {
+                state.strongest.learn(strongest, readings_per_week);
+            }
+            (Learn::Full, _) => {}
+        }
+        state.readings = state.readings.saturating_add(1);
+    }
+
+    /// Signals that have a place.
+    pub fn signals(&self) -> usize {
+        self.state.signals.len()
+    }
+
+    /// Upper estimate of what the scorer occupies.
+    pub fn memory_bytes(&self) -> usize {
+        let limits: usize = self.config.limits.keys().map(|name| name.len() + 64).sum();
+        let state = &self.state;
+        size_of::<Self>()
+            + limits
+            + state.signals.memory_bytes()
+            + state.gap.memory_bytes()
+            + state.forest.memory_bytes()
+            + Tail::memory_bytes()
+    }
+}
+
+impl State {
+    /// What every detector says; the forest's answer comes last.
+    fn answers(&self, sample: &Sample<'_>, placed: &Placed) -> Vec<Answer> {
+        let readings_per_week = self.gap.readings_per_week();
+        let whole = Input { event_time: sample.event_time, values: &placed.values, readings_per_week };
+        let mut answers = Vec::with_capacity(4 * placed.known.len() + 2);
+        for &(position, value) in &placed.known {
+            let signal = self.signals.at(position);
+            let input = Input { values: &[(signal.slot, value)], ..whole };
+            signal.detectors.react(&input, |name, reaction| answers.push((name, reaction)));
+        }
+        answers.push((Gap::NAME, self.gap.score(&whole)));
+        answers.push((Forest::NAME, self.forest.score(&whole)));
+        answers
+    }
+
+    /// The signals that most of the oddness comes from. A broken limit is cause enough.
+    fn causes(&self, broken: &[Cause], answers: &[Answer]) -> Vec<Cause> {
+        let mut causes: Vec<Cause> = broken.to_vec();
+        if causes.is_empty() {
+            causes = self.weighed(answers);
+        }
+        causes.truncate(CAUSES_MAX);
+        let total: f64 = causes.iter().map(|cause| cause.share).sum();
+        let count = causes.len() as f64;
+        for cause in &mut causes {
+            cause.share = if total > 0.0 { cause.share / total } else { 1.0 / count };
+        }
+        causes
+    }
+
+    /// Per signal, the sum of what detectors blame it for; each counts by how sure it is beside the surest.
+    fn weighed(&self, answers: &[Answer]) -> Vec<Cause> {
+        let surest = answers.iter().filter_map(|(_, r)| r.score()).fold(Score::ZERO, later_if_higher).value();
+        let mut blamed: Vec<(f64, f64, &'static str, Part)> = Vec::new();
+        for (name, reaction) in answers {
+            let Some(score) = reaction.score() else { continue };
+            let weight = if surest > 0.0 { score.value() * (score.value() / surest).powi(3) } else { 1.0 };
+            for part in reaction.parts.iter().flatten() {
+                let weight = weight * part.share;
+                match blamed.iter_mut().find(|(.., other)| other.slot == part.slot) {
+                    Some((sum, largest, detector, kept)) => {
+                        *sum += weight;
+                        if weight > *largest {
+                            (*largest, *detector, *kept) = (weight, name, *part);
+                        }
+                    }
+                    None => blamed.push((weight, weight, name, *part)),
+                }
+            }
+        }
+        blamed.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let named = |(sum, _, detector, part): &(f64, f64, &'static str, Part)| {
+            let name = if part.slot == THING { GAP_SIGNAL } else { self.signals.name_of(part.slot)? };
+            Some(cause(name, detector, part, *sum))
+        };
+        blamed.iter().filter_map(named).take(CAUSES_MAX).collect()
+    }
+
+    pub(crate) fn is_sound(&self) -> bool {
+        self.signals.is_sound() && self.gap.is_sound() && self.forest.is_sound() && self.strongest.is_sound()
+    }
+}
+
+fn later_if_higher(a: Score, b: Score) -> Score {
+    if b > a { b } else { a }
+}
+
+fn cause(name: &str, detector: &str, part: &Part, share: f64) -> Cause {
+    Cause {
+        signal: name.into(),
+        share,
+        direction: part.direction,
+        value: part.value,
+        expected: part.expected,
+        detector: detector.into(),
+    }
+}

@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+mod clock;
+mod memory_stream;
+mod memory_table;
+pub mod stream;
+pub mod table;
+
+pub use clock::FakeClock;
+pub use memory_stream::MemoryStream;
+pub use memory_table::MemoryTable;
