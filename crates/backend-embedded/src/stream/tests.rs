@@ -1,0 +1,275 @@
+//! What needs a hand inside: a disk that fails, a committer that is held up, time that passes.
+
+use super::*;
+use futures::executor::block_on;
+use kilter_core::Timestamp;
+use kilter_testkit::{
+    FakeClock,
+    stream::{read_all, record, stream_name},
+};
+use std::{fs, fs::File};
+use tempfile::TempDir;
+
+struct Fixture {
+    directory: TempDir,
+    clock: FakeClock,
+    stream: Arc<EmbeddedStream>,
+    name: StreamName,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn fixture(shards: u32, config: StreamConfig) -> Fixture {
+    let (directory, clock, name) = (TempDir::new().unwrap(), FakeClock::default(), stream_name("s"));
+    let stream = EmbeddedStream::open(directory.path(), config, Arc::new(clock.clone())).unwrap();
+    stream.create(&name, shards).unwrap();
+    Fixture { directory, clock, stream, name }
+}
+
+fn small_segments() -> StreamConfig {
+    StreamConfig { segment_bytes: 1000, ..StreamConfig::default() }
+}
+
+impl Fixture {
+    fn append(&self, key: &str, data: &[u8]) -> Result<Vec<(ShardId, Offset)>, StreamError> {
+        block_on(self.queue(key, data))
+    }
+
+    fn queue(&self, key: &str, data: &[u8]) -> AppendFuture {
+        let arrival = self.clock.now();
+        self.stream.append(&self.name, vec![NewRecord { arrival, ..record(key, data.to_vec()) }])
+    }
+
+    fn shard(&self, number: u32) -> Arc<Shard> {
+        self.stream.shard("test", &self.name, ShardId(number)).unwrap()
+    }
+
+    fn first(&self) -> u64 {
+        self.stream.bounds(&self.name, ShardId(0)).unwrap().first.0
+    }
+
+    fn reopen(&mut self, config: StreamConfig) {
+        self.stream.close();
+        self.stream = EmbeddedStream::open(self.directory.path(), config, Arc::new(self.clock.clone())).unwrap();
+    }
+}
+
+#[test]
+fn a_write_that_fails_ends_the_shard_until_a_restart() {
+    let mut fixture = fixture(2, StreamConfig::default());
+    let places: Vec<_> = (0..8).map(|i| fixture.append(&format!("k{i}"), b"before").unwrap()[0]).collect();
+    let bad = places.iter().position(|place| place.0 == ShardId(0)).unwrap();
+    let good = places.iter().position(|place| place.0 == ShardId(1)).unwrap();
+    let shard = fixture.shard(0);
+    let path = lock(&shard.writer).segment.path.clone();
+    // Open for reading only: the next write fails.
+    lock(&shard.writer).file = Arc::new(File::open(&path).unwrap());
+    let bounds = fixture.stream.bounds(&fixture.name, ShardId(0)).unwrap();
+
+    let error = fixture.append(&format!("k{bad}"), b"lost").unwrap_err();
+    assert_eq!(error.kind, StreamErrorKind::Io);
+    assert!(!error.retryable());
+    for part in [path.to_str().unwrap(), "Fix the disk", "restart"] {
+        assert!(error.to_string().contains(part), "{part:?} is not in {error}");
+    }
+    // The disk works again, but nobody knows what it holds.
+    lock(&shard.writer).file = Arc::new(File::options().read(true).write(true).open(&path).unwrap());
+    assert_eq!(fixture.append(&format!("k{bad}"), b"refused").unwrap_err().kind, StreamErrorKind::Io);
+    let both = vec![record(&format!("k{good}"), "x"), record(&format!("k{bad}"), "x")];
+    assert_eq!(block_on(fixture.stream.append(&fixture.name, both)).unwrap_err().kind, StreamErrorKind::Io);
+    fixture.append(&format!("k{good}"), b"goes on").unwrap();
+    assert_eq!(fixture.stream.bounds(&fixture.name, ShardId(0)).unwrap(), bounds);
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len() as u64, bounds.next.0);
+
+    fixture.reopen(StreamConfig::default());
+    assert_eq!(fixture.stream.bounds(&fixture.name, ShardId(0)).unwrap(), bounds);
+    fixture.append(&format!("k{bad}"), b"again").unwrap();
+}
+
+#[test]
+fn a_segment_that_cannot_be_made_ends_the_shard_too() {
+    let fixture = fixture(1, small_segments());
+    fixture.append("k", &[1; 600]).unwrap();
+    let shard = fixture.shard(0);
+    // Something lies where the next segment must go.
+    fs::write(segment::log_path(&shard.directory, 1), "").unwrap();
+    assert_eq!(fixture.append("k", &[2; 600]).unwrap_err().kind, StreamErrorKind::Io);
+    assert_eq!(fixture.append("k", &[3]).unwrap_err().kind, StreamErrorKind::Io);
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len(), 1);
+}
+
+#[test]
+fn beyond_the_queues_bound_it_is_busy() {
+    let fixture = fixture(1, StreamConfig { queue_bytes_max: 5000, ..StreamConfig::default() });
+    let shard = fixture.shard(0);
+    let held_up = lock(&shard.writer);
+    // One append is let in whatever its size.
+    let mut queued = vec![fixture.queue("k", &[0; 20_000])];
+    assert_eq!(fixture.append("k", b"too many").unwrap_err().kind, StreamErrorKind::Busy);
+    drop(held_up);
+    block_on(queued.remove(0)).unwrap();
+
+    // The committer says "done" after it has answered: until then it may still be busy.
+    while fixture.append("k", b"x").is_err_and(|error| error.retryable()) {}
+    let held_up = lock(&shard.writer);
+    let refused = loop {
+        let queued_one = fixture.queue("k", &[0; 500]);
+        queued.push(queued_one);
+        if queued.len() > 20 {
+            break queued.split_off(1).into_iter().rev().take(5).map(block_on).collect::<Vec<_>>();
+        }
+    };
+    assert!(refused.iter().all(|result| result.as_ref().unwrap_err().kind == StreamErrorKind::Busy));
+    drop(held_up);
+    block_on(queued.remove(0)).unwrap();
+}
+
+#[test]
+fn what_gathers_while_the_disk_works_is_one_round() {
+    let fixture = fixture(1, StreamConfig::default());
+    fixture.append("k", b"first").unwrap();
+    let shard = fixture.shard(0);
+    let held_up = lock(&shard.writer);
+    let futures: Vec<_> = (0..50u8).map(|i| fixture.queue("k", &[i])).collect();
+    assert_eq!(fixture.stream.bounds(&fixture.name, ShardId(0)).unwrap().next, Offset(1), "not durable: invisible");
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len(), 1);
+    drop(held_up);
+    for (offset, future) in (1..).zip(futures) {
+        assert_eq!(block_on(future).unwrap(), [(ShardId(0), Offset(offset))]);
+    }
+    // The first of them may have been taken up before the rest came; the others share one write.
+    let path = lock(&shard.writer).segment.path.clone();
+    let opened = lock(&shard.view).active.open("test").unwrap();
+    let end = fs::metadata(path).unwrap().len();
+    let mut frames = frames::FrameReader::new(&opened.file, opened.salt, format::SEGMENT_HEADER_BYTES as u64, end, 0);
+    let mut rounds = 0;
+    while let Some(frame) = frames.next().unwrap() {
+        rounds += u32::from(frame.header.back == 0);
+    }
+    assert!(rounds <= 3, "{rounds} rounds");
+}
+
+#[test]
+fn age_deletes_sealed_segments_that_nobody_needs() {
+    let fixture = fixture(1, StreamConfig { retention_age: 7 * DAY, ..small_segments() });
+    for _ in 0..10 {
+        fixture.append("k", &[7; 600]).unwrap();
+        fixture.clock.advance(DAY);
+    }
+    // The records are 10, 9, … 1 days old.
+    fixture.stream.enforce_retention();
+    assert_eq!(fixture.first(), 0, "nobody has said what is needed");
+    fixture.stream.retain_from(&fixture.name, ShardId(0), Offset(2)).unwrap();
+    fixture.stream.enforce_retention();
+    assert_eq!(fixture.first(), 2);
+    fixture.stream.retain_from(&fixture.name, ShardId(0), Offset(10)).unwrap();
+    fixture.stream.enforce_retention();
+    assert_eq!(fixture.first(), 3, "seven days are not more than seven days");
+    fixture.clock.advance(100 * DAY);
+    fixture.stream.enforce_retention();
+    assert_eq!(fixture.first(), 9, "the segment being written stays");
+    let left = fs::read_dir(&fixture.shard(0).directory).unwrap().count();
+    assert_eq!(left, 1);
+}
+
+#[test]
+fn age_is_known_after_a_restart() {
+    let config = StreamConfig { retention_age: 7 * DAY, ..small_segments() };
+    let mut fixture = fixture(1, config.clone());
+    for _ in 0..3 {
+        fixture.append("k", &[7; 600]).unwrap();
+    }
+    fixture.clock.advance(8 * DAY);
+    fixture.append("k", &[7; 600]).unwrap();
+    fixture.append("k", &[7; 600]).unwrap();
+    fixture.reopen(config);
+    fixture.stream.enforce_retention();
+    assert_eq!(fixture.first(), 0);
+    fixture.stream.retain_from(&fixture.name, ShardId(0), Offset(5)).unwrap();
+    fixture.stream.enforce_retention();
+    assert_eq!(fixture.first(), 3);
+}
+
+#[test]
+fn size_deletes_the_oldest_as_soon_as_a_segment_is_sealed() {
+    let fixture = fixture(1, StreamConfig { retention_bytes: 3000, ..small_segments() });
+    fixture.append("k", &[7; 600]).unwrap();
+    fixture.stream.retain_from(&fixture.name, ShardId(0), Offset(u64::MAX)).unwrap();
+    for _ in 0..20 {
+        fixture.append("k", &[7; 600]).unwrap();
+    }
+    fixture.stream.close();
+    let bytes = lock(&fixture.shard(0).view).bytes();
+    assert!((1500..=3000 + 1000).contains(&bytes), "{bytes}");
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len() as u64, 21 - fixture.first());
+}
+
+#[test]
+fn a_deleted_stream_keeps_the_committer_off_its_successor() {
+    let fixture = fixture(1, small_segments());
+    fixture.append("k", &[1; 600]).unwrap();
+    let shard = fixture.shard(0);
+    let held_up = lock(&shard.writer);
+    let late: Vec<_> = (0..5).map(|_| fixture.queue("k", &[2; 600])).collect();
+    thread_deletes(&fixture, held_up);
+    fixture.stream.create(&fixture.name, 1).unwrap();
+    for future in late {
+        // Committed just before, or told that the stream is gone.
+        assert!(block_on(future).is_ok_and(|places| places[0].1.0 > 0) || fixture.first() == 0);
+    }
+    assert_eq!(fixture.append("k", b"new").unwrap(), [(ShardId(0), Offset(0))]);
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0)[0].record.data, &b"new"[..]);
+    assert_eq!(fs::read_dir(&fixture.shard(0).directory).unwrap().count(), 1);
+}
+
+/// Deletes the stream on another thread while `held_up` is let go.
+fn thread_deletes(fixture: &Fixture, held_up: MutexGuard<'_, shard::Writer>) {
+    std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| fixture.stream.delete(&fixture.name));
+        drop(held_up);
+        deleting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn keys_go_where_kinesis_would_put_them() {
+    let one_of = |shards: usize, key: &str| {
+        let directory = TempDir::new().unwrap();
+        let name = stream_name("s");
+        catalog::open_all(directory.path()).unwrap();
+        catalog::create(directory.path(), &name, shards as u32).unwrap().shard_of(key).0
+    };
+    // MD5("a") = 0cc1…, MD5("b") = 92eb…, MD5("e") = e167…
+    assert_eq!([one_of(1, "a"), one_of(1, "e")], [0, 0]);
+    assert_eq!([one_of(2, "a"), one_of(2, "b"), one_of(2, "e")], [0, 1, 1]);
+    assert_eq!([one_of(4, "a"), one_of(4, "b"), one_of(4, "e")], [0, 2, 3]);
+    assert_eq!([one_of(3, "a"), one_of(3, "b"), one_of(3, "e")], [0, 1, 2]);
+}
+
+#[test]
+fn a_shut_down_without_news_writes_nothing() {
+    let mut fixture = fixture(1, StreamConfig::default());
+    let length = |fixture: &Fixture| fs::metadata(&lock(&fixture.shard(0).writer).segment.path).unwrap().len();
+    fixture.reopen(StreamConfig::default());
+    assert_eq!(length(&fixture), format::SEGMENT_HEADER_BYTES as u64);
+    fixture.append("k", b"x").unwrap();
+    fixture.reopen(StreamConfig::default());
+    let marked = length(&fixture);
+    fixture.reopen(StreamConfig::default());
+    fixture.reopen(StreamConfig::default());
+    assert_eq!(length(&fixture), marked, "one mark is enough");
+    fixture.append("k", b"y").unwrap();
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len(), 2);
+}
+
+#[test]
+fn records_out_of_time_do_not_upset_retention() {
+    let fixture = fixture(1, StreamConfig { retention_age: DAY, ..small_segments() });
+    for arrival in [Timestamp::MIN, Timestamp::from_nanos(i64::MAX), Timestamp::from_nanos(0)] {
+        let odd = NewRecord { arrival, ..record("k", vec![0; 900]) };
+        block_on(fixture.stream.append(&fixture.name, vec![odd])).unwrap();
+    }
+    fixture.stream.retain_from(&fixture.name, ShardId(0), Offset(3)).unwrap();
+    fixture.stream.enforce_retention();
+    assert_eq!(fixture.first(), 1, "one that claims to come from the future is kept until it is too much");
+}
