@@ -1,0 +1,211 @@
+//! The listener: accepts, shakes hands, identifies, watches the registry, and drains at the end.
+
+use crate::{
+    config::MqttConfig,
+    connection::{Connection, Peer, Shared},
+    hub::Hub,
+    meters::Meters,
+    refusals::{Kind, Refusals, Subject},
+    tls::{self, TlsIdentity, TlsSetupError},
+};
+use kilter_core::ports::{clock::Clock, ingest::Ingest};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    select,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, interval, sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+/// How often the registry is asked whether it has changed: a revoked certificate's session must end within a
+/// second.
+const REVISION_EVERY: Duration = Duration::from_millis(200);
+
+/// How long to wait when the system has no file descriptor or memory for one more connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the last connections get beyond the drain itself, before the door gives up on them.
+const STOP_MARGIN: Duration = Duration::from_secs(3);
+
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    #[error("cannot listen for MQTT on {address}: {source}; free the port or choose another with --mqtt")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot set up TLS for MQTT: {0}")]
+    Tls(#[from] TlsSetupError),
+}
+
+/// A bound listener: connections queue up, and are served once [`MqttDoor::run`] runs.
+pub struct MqttDoor {
+    listener: TcpListener,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    config: MqttConfig,
+    ingest: Arc<dyn Ingest>,
+}
+
+/// Reads the certificates and takes the port; serves nobody yet.
+pub async fn bind(
+    config: MqttConfig,
+    identity: TlsIdentity,
+    ingest: Arc<dyn Ingest>,
+    clock: Arc<dyn Clock>,
+) -> Result<MqttDoor, DoorError> {
+    let acceptor = TlsAcceptor::from(tls::server_config(&identity, clock)?);
+    let failed = |source| DoorError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(MqttDoor { listener, address, acceptor, config, ingest })
+}
+
+struct Accepting {
+    shared: Arc<Shared>,
+    acceptor: TlsAcceptor,
+    revision: watch::Receiver<u64>,
+    connections: Arc<Semaphore>,
+    half_open: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl MqttDoor {
+    /// Where it listens; the port is the real one when 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`; then stops accepting, lets owed acknowledgements leave, says goodbye to all
+    /// and returns, within the configured drain time and a few seconds.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let drain_time_max = self.config.drain_time_max;
+        let (revision_changed, revision) = watch::channel(self.ingest.revision());
+        let accepting = Accepting {
+            connections: Arc::new(Semaphore::new(self.config.connections_max)),
+            half_open: Arc::new(Semaphore::new(self.config.half_open_max)),
+            shared: Arc::new(Shared {
+                config: self.config,
+                ingest: Arc::clone(&self.ingest),
+                hub: Hub::default(),
+                meters: Meters::new(),
+                refusals: Refusals::default(),
+                shutdown: shutdown.clone(),
+                epoch: Instant::now(),
+            }),
+            acceptor: self.acceptor,
+            revision,
+            tasks: TaskTracker::new(),
+        };
+        select! {
+            () = shutdown.cancelled() => {}
+            () = accepting.accept_all(&self.listener) => {}
+            () = watch_revision(&*self.ingest, &revision_changed) => {}
+        }
+        drop(self.listener);
+        accepting.tasks.close();
+        info!(connections = accepting.tasks.len(), "MQTT: draining");
+        if timeout(drain_time_max + STOP_MARGIN, accepting.tasks.wait()).await.is_err() {
+            warn!(connections = accepting.tasks.len(), "MQTT: gave up on connections that would not end");
+        }
+    }
+}
+
+/// Never returns.
+async fn watch_revision(ingest: &dyn Ingest, changed: &watch::Sender<u64>) {
+    let mut every = interval(REVISION_EVERY);
+    loop {
+        every.tick().await;
+        let now = ingest.revision();
+        changed.send_if_modified(|known| std::mem::replace(known, now) != now);
+    }
+}
+
+impl Accepting {
+    /// Never returns.
+    async fn accept_all(&self, listener: &TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => self.accepted(stream, peer),
+                Err(error) => {
+                    warn!(%error, "MQTT: cannot accept a connection; raise the limit of open files if this persists");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn accepted(&self, stream: TcpStream, peer: SocketAddr) {
+        let subject = Subject { peer, client_id: "", certificate: None };
+        let refuse = |why: &str| self.shared.refusals.report(Kind::Capacity, subject, why);
+        let Ok(connection) = Arc::clone(&self.connections).try_acquire_owned() else {
+            return refuse("as many connections are open as may be (connections_max)");
+        };
+        let Ok(half_open) = Arc::clone(&self.half_open).try_acquire_owned() else {
+            return refuse("as many connections wait for their CONNECT as may (half_open_max)");
+        };
+        // Acknowledgements are small and must not wait for each other.
+        if let Err(error) = stream.set_nodelay(true) {
+            warn!(%peer, %error, "MQTT: cannot turn off delayed sending");
+        }
+        let shared = Arc::clone(&self.shared);
+        let (acceptor, revision) = (self.acceptor.clone(), self.revision.clone());
+        self.tasks.spawn(async move {
+            let _connection = connection;
+            if let Some(connection) = greet(shared, acceptor, stream, peer, revision, half_open).await {
+                Box::pin(connection.run()).await;
+            }
+        });
+    }
+}
+
+/// The TLS handshake and the first look-up; `None` when that was it.
+async fn greet(
+    shared: Arc<Shared>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+    mut revision: watch::Receiver<u64>,
+    half_open: OwnedSemaphorePermit,
+) -> Option<Connection<tokio_rustls::server::TlsStream<TcpStream>>> {
+    let subject = Subject { peer: address, client_id: "", certificate: None };
+    let refuse = |why: &str| shared.refusals.report(Kind::Handshake, subject, why);
+    let handshake = select! {
+        () = shared.shutdown.cancelled() => return None,
+        handshake = timeout(shared.config.handshake_time_max, Box::pin(acceptor.accept(stream))) => handshake,
+    };
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            refuse(&tls::handshake_failure(&error));
+            return None;
+        }
+        Err(_) => {
+            refuse("the TLS handshake did not end in time");
+            return None;
+        }
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let Some(certificate_der) = certificate.map(|certificate| certificate.to_vec()) else {
+        refuse("the client presented no certificate");
+        return None;
+    };
+    // Whatever changes from here on is seen by the connection.
+    revision.mark_unchanged();
+    match shared.ingest.identify(&certificate_der) {
+        Ok(principal) => {
+            let peer = Peer { address, certificate_der, principal, revision };
+            Some(Connection::new(shared, stream, peer, Some(half_open)))
+        }
+        Err(refusal) => {
+            let certificate = tls::certificate_id(&certificate_der);
+            let subject = Subject { certificate: certificate.as_ref(), ..subject };
+            shared.refusals.report(Kind::Certificate, subject, &refusal.reason);
+            None
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! A door on a free port with certificates minted for this run, and a pipeline that remembers and obeys.
+
+use bytes::Bytes;
+use futures::FutureExt;
+use kilter_core::{
+    Action, CertificateId,
+    ports::{
+        clock::SystemClock,
+        ingest::{Accepted, Client, ClientIdentity, InboundMessage, Ingest, Principal, Refusal, RefusalKind},
+        stream::{StreamError, StreamErrorKind},
+    },
+};
+use kilter_door_mqtt::{MqttClient, MqttConfig, Options, TlsIdentity, Version, bind, client::connect_tls};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use std::{
+    collections::{HashMap, HashSet},
+    io::Write,
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+/// The name of the door's CA.
+pub const CA_NAME: &str = "house CA";
+
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+#[derive(Clone)]
+pub struct Credentials {
+    pub cert_pem: String,
+    pub key_pem: String,
+    pub der: Vec<u8>,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub fn issue(&self, purpose: ExtendedKeyUsagePurpose, change: impl FnOnce(&mut CertificateParams)) -> Credentials {
+        let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "a leaf");
+        params.extended_key_usages = vec![purpose];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Credentials { cert_pem: certificate.pem(), key_pem: key.serialize_pem(), der: certificate.der().to_vec() }
+    }
+
+    pub fn client(&self) -> Credentials {
+        self.issue(ExtendedKeyUsagePurpose::ClientAuth, |_| {})
+    }
+}
+
+/// Every certificate is known until it is revoked. Client ids that begin with "dev" may connect, topics below
+/// `t/` are free, those below `t/secret/` may be published on but not received.
+pub struct FakeIngest {
+    state: Mutex<State>,
+    /// Whether appends become durable.
+    disk: watch::Sender<Disk>,
+}
+
+#[derive(Default)]
+struct State {
+    revoked: HashSet<Vec<u8>>,
+    revision: u64,
+    received: Vec<(String, String, Bytes)>,
+    batches: Vec<usize>,
+    seen: HashMap<Vec<u8>, u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Disk {
+    Good,
+    Held,
+    Broken(StreamErrorKind),
+}
+
+impl FakeIngest {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), disk: watch::Sender::new(Disk::Good) })
+    }
+
+    pub fn set_disk(&self, disk: Disk) {
+        self.disk.send_replace(disk);
+    }
+
+    pub fn revoke(&self, credentials: &Credentials) {
+        let mut state = self.state.lock().unwrap();
+        state.revoked.insert(credentials.der.clone());
+        state.revision += 1;
+    }
+
+    pub fn change_nothing(&self) {
+        self.state.lock().unwrap().revision += 1;
+    }
+
+    pub fn looked_up(&self, credentials: &Credentials) -> u64 {
+        self.state.lock().unwrap().seen.get(&credentials.der).copied().unwrap_or(0)
+    }
+
+    /// Topics and payloads, in order, of one client.
+    pub fn received(&self, client_id: &str) -> Vec<(String, Bytes)> {
+        let state = self.state.lock().unwrap();
+        let of_client = state.received.iter().filter(|(id, ..)| id == client_id);
+        of_client.map(|(_, topic, payload)| (topic.clone(), payload.clone())).collect()
+    }
+
+    pub fn batches(&self) -> Vec<usize> {
+        self.state.lock().unwrap().batches.clone()
+    }
+}
+
+fn refusal(kind: RefusalKind, reason: &str) -> Refusal {
+    Refusal { kind, reason: reason.into() }
+}
+
+impl Ingest for FakeIngest {
+    fn identify(&self, certificate_der: &[u8]) -> Result<Principal, Refusal> {
+        let mut state = self.state.lock().unwrap();
+        *state.seen.entry(certificate_der.to_vec()).or_default() += 1;
+        if state.revoked.contains(certificate_der) {
+            return Err(refusal(RefusalKind::CertificateNotActive, "the certificate is REVOKED"));
+        }
+        Ok(Principal { certificate: CertificateId::new(&"ab".repeat(32)).unwrap() })
+    }
+
+    fn connect(&self, principal: &Principal, client_id: &str) -> Result<Client, Refusal> {
+        if !client_id.starts_with("dev") {
+            return Err(refusal(RefusalKind::ClientIdNotAllowed, "no policy allows this client id"));
+        }
+        let certificate = principal.certificate.clone();
+        Ok(Client(Arc::new(ClientIdentity { certificate, client_id: client_id.into(), thing: None })))
+    }
+
+    fn authorize(&self, _: &Client, action: Action, topic: &str) -> Result<(), Refusal> {
+        let secret = action == Action::Receive && topic.starts_with("t/secret/");
+        if topic.starts_with("t/") && !secret {
+            return Ok(());
+        }
+        Err(refusal(RefusalKind::NotAllowed, "no policy allows it"))
+    }
+
+    fn publish(&self, client: &Client, messages: Vec<InboundMessage>) -> Accepted {
+        let mut count = 0;
+        let mut refused = None;
+        for message in &messages {
+            if let Err(refusal) = self.authorize(client, Action::Publish, &message.topic) {
+                refused = Some(refusal);
+                break;
+            }
+            count += 1;
+        }
+        let mut state = self.state.lock().unwrap();
+        state.batches.push(count);
+        let taken = messages.into_iter().take(count);
+        let id = &client.0.client_id;
+        state.received.extend(taken.map(|message| (id.clone(), message.topic.to_string(), message.payload)));
+        let mut disk = self.disk.subscribe();
+        let durable = async move {
+            match *disk.wait_for(|disk| *disk != Disk::Held).await.unwrap() {
+                Disk::Broken(kind) => Err(StreamError::new(kind, "append", "the disk is full")),
+                _ => Ok(()),
+            }
+        };
+        Accepted { count, refusal: refused, durable: durable.boxed() }
+    }
+
+    fn revision(&self) -> u64 {
+        self.state.lock().unwrap().revision
+    }
+}
+
+pub struct House {
+    pub addr: SocketAddr,
+    pub authority: Authority,
+    pub ingest: Arc<FakeIngest>,
+    pub shutdown: CancellationToken,
+    pub server: JoinHandle<()>,
+}
+
+impl House {
+    pub async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    pub async fn open_with(change: impl FnOnce(&mut MqttConfig)) -> Self {
+        log();
+        let authority = Authority::new(CA_NAME);
+        let server = authority.issue(ExtendedKeyUsagePurpose::ServerAuth, |_| {});
+        let identity =
+            TlsIdentity { ca_pem: authority.pem(), server_cert_pem: server.cert_pem, server_key_pem: server.key_pem };
+        let ingest = FakeIngest::new();
+        let mut config = MqttConfig::new("127.0.0.1:0".parse().unwrap());
+        change(&mut config);
+        let door = bind(config, identity, ingest.clone(), Arc::new(SystemClock)).await.unwrap();
+        let (addr, shutdown) = (door.local_addr(), CancellationToken::new());
+        let server = tokio::spawn(door.run(shutdown.clone()));
+        Self { addr, authority, ingest, shutdown, server }
+    }
+
+    pub fn options(&self, client_id: &str, version: Version) -> Options {
+        self.options_as(client_id, version, &self.authority.client())
+    }
+
+    pub fn options_as(&self, client_id: &str, version: Version, credentials: &Credentials) -> Options {
+        Options {
+            addr: self.addr.to_string(),
+            ca_pem: self.authority.pem(),
+            cert_pem: credentials.cert_pem.clone(),
+            key_pem: credentials.key_pem.clone(),
+            client_id: client_id.into(),
+            version,
+            inflight_max: 100,
+            keep_alive: 60,
+            will: None,
+        }
+    }
+
+    pub async fn client(&self, client_id: &str, version: Version) -> MqttClient {
+        MqttClient::connect(self.options(client_id, version)).await.unwrap()
+    }
+
+    /// TLS without MQTT, for what a decent client would not send.
+    pub async fn raw(&self) -> TlsStream<TcpStream> {
+        let credentials = self.authority.client();
+        connect_tls(&self.addr.to_string(), &self.authority.pem(), &credentials.cert_pem, &credentials.key_pem)
+            .await
+            .unwrap()
+    }
+}
+
+type Lines = Arc<Mutex<Vec<u8>>>;
+
+/// Collects the log of all tests of this process.
+fn log() -> &'static Lines {
+    static LINES: OnceLock<Lines> = OnceLock::new();
+    LINES.get_or_init(|| {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_env_filter("info")
+            .with_writer(move || LineWriter(writer.clone()))
+            .init();
+        lines
+    })
+}
+
+struct LineWriter(Lines);
+
+impl Write for LineWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits for a log line that has all of these in it.
+pub async fn logged(words: &[&str]) {
+    eventually(&format!("a log line with {words:?}"), || {
+        let lines = String::from_utf8(log().lock().unwrap().clone()).unwrap();
+        lines.lines().any(|line| words.iter().all(|word| line.contains(word)))
+    })
+    .await;
+}
+
+/// Waits until it holds; panics after a while. Not a sleep: it returns as soon as it holds.
+pub async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("did not happen: {what}\n{}", String::from_utf8_lossy(&log().lock().unwrap()));
+}

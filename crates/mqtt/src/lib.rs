@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+pub mod client;
+pub mod codec;
+pub mod packet;
+pub mod reason;
+pub mod session;
+pub mod subscriptions;
+pub mod topics;
+
+pub use codec::{DecodeError, Decoder, encode};
+pub use packet::{Packet, PacketId, QoS, Version};
+pub use reason::ReasonCode;

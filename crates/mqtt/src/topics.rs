@@ -1,0 +1,147 @@
+//! Topic names and filters: what is valid, and what matches what (MQTT 5 §4.7).
+
+/// AWS IoT's limit for names and filters, in bytes of UTF-8.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// AWS IoT's limit: eight levels. It also bounds the depth of the subscription trie.
+pub const TOPIC_SLASHES_MAX: usize = 7;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTopic {
+    #[error("it is empty")]
+    Empty,
+    #[error("it has more than {TOPIC_BYTES_MAX} bytes")]
+    TooLong,
+    #[error("it has more than {TOPIC_SLASHES_MAX} slashes")]
+    TooDeep,
+    #[error("it contains U+0000")]
+    Nul,
+    #[error("a topic name contains '+' or '#'")]
+    Wildcard,
+    #[error("'+' or '#' is not a whole level of its own, or '#' is not the last one")]
+    MisplacedWildcard,
+    #[error("topics that begin with '$' are the server's own")]
+    Reserved,
+    #[error("shared subscriptions are not supported")]
+    Shared,
+}
+
+/// A topic that a client may publish on.
+pub fn check_name(name: &str) -> Result<(), InvalidTopic> {
+    check_length(name)?;
+    if name.contains(['+', '#']) {
+        return Err(InvalidTopic::Wildcard);
+    }
+    if name.starts_with('$') {
+        return Err(InvalidTopic::Reserved);
+    }
+    Ok(())
+}
+
+/// A filter that a client may subscribe to.
+pub fn check_filter(filter: &str) -> Result<(), InvalidTopic> {
+    check_length(filter)?;
+    if filter == "$share" || filter.starts_with("$share/") {
+        return Err(InvalidTopic::Shared);
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let wild = level.contains(['+', '#']);
+        if wild && (level.len() > 1 || (level == "#" && levels.peek().is_some())) {
+            return Err(InvalidTopic::MisplacedWildcard);
+        }
+    }
+    Ok(())
+}
+
+fn check_length(topic: &str) -> Result<(), InvalidTopic> {
+    if topic.is_empty() {
+        return Err(InvalidTopic::Empty);
+    }
+    if topic.len() > TOPIC_BYTES_MAX {
+        return Err(InvalidTopic::TooLong);
+    }
+    if topic.bytes().filter(|byte| *byte == b'/').count() > TOPIC_SLASHES_MAX {
+        return Err(InvalidTopic::TooDeep);
+    }
+    if topic.contains('\0') {
+        return Err(InvalidTopic::Nul);
+    }
+    Ok(())
+}
+
+/// Whether a valid filter matches a valid name. Wildcards at the first level do not match `$…` (§4.7.2).
+pub fn matches(filter: &str, name: &str) -> bool {
+    if name.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut names = name.split('/');
+    for level in filter.split('/') {
+        // "a/#" matches "a" as well.
+        if level == "#" {
+            return true;
+        }
+        match names.next() {
+            Some(name) if level == "+" || level == name => {}
+            _ => return false,
+        }
+    }
+    names.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["a", "/", "a//b", "tenants/t/devices/d/telemetry", "a b/ü", "1/2/3/4/5/6/7/8"] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            ("", InvalidTopic::Empty),
+            ("a/+", InvalidTopic::Wildcard),
+            ("a#", InvalidTopic::Wildcard),
+            ("$SYS/x", InvalidTopic::Reserved),
+            ("a\0", InvalidTopic::Nul),
+            ("1/2/3/4/5/6/7/8/9", InvalidTopic::TooDeep),
+        ] {
+            assert_eq!(check_name(bad), Err(why), "{bad}");
+        }
+        assert_eq!(check_name(&"x".repeat(TOPIC_BYTES_MAX)), Ok(()));
+        assert_eq!(check_name(&"x".repeat(TOPIC_BYTES_MAX + 1)), Err(InvalidTopic::TooLong));
+    }
+
+    #[test]
+    fn filters_are_checked() {
+        for good in ["#", "+", "a/#", "+/+/#", "/", "+/a", "$SYS/#"] {
+            assert_eq!(check_filter(good), Ok(()), "{good}");
+        }
+        for bad in ["", "a#", "#/a", "a/#/b", "a+", "+a/b", "##", "$share/g/a", "1/2/3/4/5/6/7/8/#"] {
+            assert!(check_filter(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// The specification's own examples (§4.7.1, §4.7.2).
+    #[test]
+    fn matches_as_the_specification_says() {
+        for (filter, name, expected) in [
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
+            ("sport/#", "sport", true),
+            ("sport/tennis/+", "sport/tennis/player1", true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("#", "$SYS/monitor", false),
+            ("+/monitor", "$SYS/monitor", false),
+            ("$SYS/#", "$SYS/monitor", true),
+            ("a", "A", false),
+            ("a", "a/", false),
+        ] {
+            assert_eq!(matches(filter, name), expected, "{filter} on {name}");
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! Properties of codec, trie and session: what must hold for any input.
+
+use bytes::{Bytes, BytesMut};
+use kilter_mqtt::{
+    Decoder, Packet, PacketId, QoS, ReasonCode, Version, encode,
+    packet::{
+        Ack, Codes, ConnAck, Connect, Disconnect, MessageProperties, Publish, Subscribe, Subscription, Unsubscribe,
+        Will,
+    },
+    session::{INBOUND_INFLIGHT_MAX, Inbound, Limits, Outbound, Receipt, Session, Todo},
+    subscriptions::{Grant, Subscriptions},
+    topics,
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use std::{collections::VecDeque, num::NonZeroU16, time::Duration};
+
+fn text() -> impl Strategy<Value = String> {
+    vec(select(vec!['a', 'ß', '/', '+', '#', '$', ' ', '\u{1f600}']), 0..12).prop_map(String::from_iter)
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+}
+
+fn id() -> impl Strategy<Value = PacketId> {
+    (1..=u16::MAX).prop_map(|id| PacketId::new(id).unwrap())
+}
+
+fn qos() -> impl Strategy<Value = QoS> {
+    select(vec![QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce])
+}
+
+fn code() -> impl Strategy<Value = ReasonCode> {
+    any::<u8>().prop_map(ReasonCode)
+}
+
+fn properties() -> impl Strategy<Value = Box<MessageProperties>> {
+    let fields = (
+        option::of(0..=1u8),
+        option::of(any::<u32>()),
+        option::of(text()),
+        option::of(text()),
+        option::of(bytes()),
+        vec((text(), text()), 0..4),
+    );
+    fields
+        .prop_filter("a block of none is no block", |f| {
+            f.0.is_some() || f.1.is_some() || f.2.is_some() || f.3.is_some() || f.4.is_some() || !f.5.is_empty()
+        })
+        .prop_map(|(payload_format, expiry, content_type, response_topic, correlation_data, user)| {
+            Box::new(MessageProperties { payload_format, expiry, content_type, response_topic, correlation_data, user })
+        })
+}
+
+fn connect(version: Version) -> impl Strategy<Value = Packet> {
+    let v5 = version == Version::V5;
+    let will = (text(), bytes(), qos(), any::<bool>(), option::of(any::<u32>()), option::of(properties()));
+    let will = will.prop_map(move |(topic, payload, qos, retain, delay, properties)| Will {
+        topic: topic.into(),
+        payload,
+        qos,
+        retain,
+        delay: delay.filter(|_| v5),
+        properties: properties.filter(|_| v5),
+    });
+    let limits = (option::of(any::<u32>()), option::of(id()), option::of(1..u32::MAX), option::of(any::<u16>()));
+    let names = (text(), option::of(text()), option::of(bytes()), option::of(text()));
+    (names, any::<bool>(), any::<u16>(), option::of(will), limits, any::<bool>()).prop_map(
+        move |((client_id, user_name, password, auth), clean, keep_alive, will, limits, problem)| {
+            Packet::Connect(Box::new(Connect {
+                version,
+                client_id,
+                clean,
+                keep_alive,
+                will,
+                password: password.filter(|_| v5 || user_name.is_some()),
+                user_name,
+                session_expiry: limits.0.filter(|_| v5),
+                receive_max: limits.1.filter(|_| v5),
+                packet_bytes_max: limits.2.filter(|_| v5),
+                topic_alias_max: limits.3.filter(|_| v5),
+                auth_method: auth.filter(|_| v5),
+                problem_information: problem || !v5,
+            }))
+        },
+    )
+}
+
+fn conn_ack(version: Version) -> impl Strategy<Value = Packet> {
+    let numbers = (option::of(any::<u32>()), option::of(id()), option::of(0..=1u8), option::of(1..u32::MAX));
+    let flags = (option::of(any::<bool>()), option::of(any::<bool>()), option::of(any::<bool>()));
+    let rest = (option::of(text()), option::of(any::<u16>()), option::of(text()), option::of(any::<u16>()));
+    (any::<bool>(), code(), numbers, flags, rest).prop_map(move |(session_present, code, n, f, r)| {
+        let ack = match version {
+            Version::V311 => ConnAck { session_present, code: select_v3_code(code), ..ConnAck::default() },
+            Version::V5 => ConnAck {
+                session_present,
+                code,
+                session_expiry: n.0,
+                receive_max: n.1,
+                qos_max: n.2,
+                retain_available: f.0,
+                packet_bytes_max: n.3,
+                assigned_client_id: r.0,
+                topic_alias_max: r.1,
+                reason_string: r.2,
+                wildcards_available: f.1,
+                subscription_ids_available: f.2,
+                shared_available: f.0,
+                server_keep_alive: r.3,
+            },
+        };
+        Packet::ConnAck(Box::new(ack))
+    })
+}
+
+/// One of the six that CONNACK of 3.1.1 can say.
+fn select_v3_code(code: ReasonCode) -> ReasonCode {
+    [
+        ReasonCode::SUCCESS,
+        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
+        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+        ReasonCode::SERVER_UNAVAILABLE,
+        ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+        ReasonCode::NOT_AUTHORIZED,
+    ][usize::from(code.0) % 6]
+}
+
+fn publish(version: Version) -> impl Strategy<Value = Packet> {
+    let v5 = version == Version::V5;
+    let topic = text().prop_filter("a topic has a byte", |topic| !topic.is_empty());
+    (topic, bytes(), qos(), id(), any::<bool>(), any::<bool>(), option::of(id()), option::of(properties())).prop_map(
+        move |(topic, payload, qos, id, dup, retain, topic_alias, properties)| {
+            let packet_id = (qos != QoS::AtMostOnce).then_some(id);
+            Packet::Publish(Publish {
+                topic: topic.into(),
+                payload,
+                qos,
+                packet_id,
+                dup: dup && packet_id.is_some(),
+                retain,
+                topic_alias: topic_alias.filter(|_| v5),
+                properties: properties.filter(|_| v5),
+            })
+        },
+    )
+}
+
+fn packet(version: Version) -> impl Strategy<Value = Packet> {
+    let v5 = version == Version::V5;
+    let ack = move || {
+        let code = code();
+        (id(), code).prop_map(move |(packet_id, code)| Ack { packet_id, code: if v5 { code } else { ReasonCode(0) } })
+    };
+    let subscription =
+        (text(), qos(), any::<bool>(), any::<bool>(), 0..=2u8).prop_map(move |(filter, qos, a, b, c)| {
+            let retain_handling = if v5 { c } else { 0 };
+            Subscription { filter, qos, no_local: a && v5, retain_as_published: b && v5, retain_handling }
+        });
+    let subscribe =
+        (id(), option::of(1..1000u32), vec(subscription, 1..8)).prop_map(move |(packet_id, sub, filters)| {
+            Packet::Subscribe(Subscribe { packet_id, subscription_id: sub.filter(|_| v5), filters })
+        });
+    let v3_codes = || select(vec![ReasonCode(0), ReasonCode(1), ReasonCode(0x80)]).boxed();
+    let codes = move || (id(), vec(if v5 { code().boxed() } else { v3_codes() }, 1..8));
+    let farewell = (code(), option::of(any::<u32>()), option::of(text())).prop_map(move |(code, expiry, reason)| {
+        let farewell = Disconnect { code, session_expiry: expiry, reason_string: reason };
+        Packet::Disconnect(if v5 { farewell } else { Disconnect::default() })
+    });
+    prop_oneof![
+        connect(version),
+        conn_ack(version),
+        publish(version),
+        ack().prop_map(Packet::PubAck),
+        ack().prop_map(Packet::PubRec),
+        ack().prop_map(Packet::PubRel),
+        ack().prop_map(Packet::PubComp),
+        subscribe,
+        codes().prop_map(|(packet_id, codes)| Packet::SubAck(Codes { packet_id, codes })),
+        codes().prop_map(move |(packet_id, mut codes)| {
+            if !v5 {
+                codes.clear();
+            }
+            Packet::UnsubAck(Codes { packet_id, codes })
+        }),
+        (id(), vec(text(), 1..8))
+            .prop_map(|(packet_id, filters)| Packet::Unsubscribe(Unsubscribe { packet_id, filters })),
+        Just(Packet::PingReq),
+        Just(Packet::PingResp),
+        farewell,
+    ]
+}
+
+fn versioned_packet() -> impl Strategy<Value = (Version, Packet)> {
+    prop_oneof![
+        packet(Version::V311).prop_map(|packet| (Version::V311, packet)),
+        packet(Version::V5).prop_map(|packet| (Version::V5, packet)),
+    ]
+}
+
+const LIMITS: Limits =
+    Limits { payload_bytes_max: 1000, packet_bytes_max: 2000, connect_time_max: Duration::from_secs(10) };
+
+fn open_session(version: Version) -> Session {
+    let mut session = Session::new(LIMITS, Duration::ZERO);
+    let connect = Connect {
+        version,
+        client_id: "c".into(),
+        clean: true,
+        keep_alive: 60,
+        will: None,
+        user_name: None,
+        password: None,
+        session_expiry: None,
+        receive_max: NonZeroU16::new(5),
+        packet_bytes_max: None,
+        topic_alias_max: None,
+        auth_method: None,
+        problem_information: true,
+    };
+    let todo = session.receive(Packet::Connect(Box::new(connect)), Duration::ZERO);
+    assert!(matches!(todo, Todo::Connect(_)));
+    session.accept();
+    session.outbox().clear();
+    session
+}
+
+fn decode_all(version: Version, buffer: &mut BytesMut) -> Vec<Packet> {
+    let mut decoder = Decoder::with_version(version, usize::MAX);
+    std::iter::from_fn(|| decoder.decode(buffer).expect("the session writes what can be decoded")).collect()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Packet(Packet),
+    Publish(QoS),
+    SettleOne(usize),
+    Deliver(QoS),
+    Tick(u64),
+}
+
+fn step(version: Version) -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => packet(version).prop_map(Step::Packet),
+        6 => select(vec![QoS::AtMostOnce, QoS::AtLeastOnce]).prop_map(Step::Publish),
+        6 => (0..20usize).prop_map(Step::SettleOne),
+        4 => select(vec![QoS::AtMostOnce, QoS::AtLeastOnce]).prop_map(Step::Deliver),
+        1 => (0..40u64).prop_map(Step::Tick),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = (Version, Vec<Step>)> {
+    prop_oneof![
+        vec(step(Version::V311), 1..80).prop_map(|steps| (Version::V311, steps)),
+        vec(step(Version::V5), 1..80).prop_map(|steps| (Version::V5, steps)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_decodes_to_the_same((version, packet) in versioned_packet(), cut in any::<prop::sample::Index>()) {
+        let mut buffer = BytesMut::new();
+        encode(&packet, version, &mut buffer);
+        let mut decoder = Decoder::with_version(version, buffer.len());
+        // Cut anywhere: nothing is taken before all is there.
+        let mut part = buffer.clone();
+        let rest = part.split_off(cut.index(buffer.len()));
+        prop_assert_eq!(decoder.decode(&mut part).unwrap(), None);
+        part.unsplit(rest);
+        prop_assert_eq!(decoder.decode(&mut part).unwrap(), Some(packet));
+        prop_assert!(part.is_empty());
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(mut input in vec(any::<u8>(), 0..400), v5 in any::<bool>(), kind in any::<u8>()) {
+        // Half the time a plausible header, so that bodies are reached.
+        if kind % 2 == 0 && input.len() > 2 && input.len() < 127 {
+            input[0] = kind;
+            input[1] = (input.len() - 2) as u8;
+        }
+        let version = if v5 { Version::V5 } else { Version::V311 };
+        for mut decoder in [Decoder::with_version(version, 300), Decoder::server(300)] {
+            let mut buffer = BytesMut::from(&input[..]);
+            let mut session = open_session(version);
+            while let Ok(Some(packet)) = decoder.decode(&mut buffer) {
+                session.receive(packet, Duration::ZERO);
+            }
+            prop_assert!(buffer.len() <= input.len());
+        }
+    }
+
+    #[test]
+    fn damaged_packets_never_panic((version, packet) in versioned_packet(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut buffer = BytesMut::new();
+        encode(&packet, version, &mut buffer);
+        let index = at.index(buffer.len());
+        buffer[index] = byte;
+        let mut decoder = Decoder::with_version(version, 10_000);
+        while let Ok(Some(_)) = decoder.decode(&mut buffer) {}
+    }
+
+    /// Whatever comes: PUBACKs in the order of the publishes, each once and only for what was settled; never
+    /// more in flight to the client than it allows; nothing after the end.
+    #[test]
+    fn a_session_keeps_its_invariants((version, steps) in steps()) {
+        let mut session = open_session(version);
+        let mut now = Duration::ZERO;
+        let mut next_id = 0u16;
+        let mut owed: VecDeque<(PacketId, Option<Receipt>, bool)> = VecDeque::new();
+        let mut in_flight: Vec<PacketId> = Vec::new();
+        let mut ended = false;
+        for step in steps {
+            match step {
+                Step::Packet(packet) => {
+                    if let Packet::PubAck(ack) = &packet {
+                        in_flight.retain(|id| *id != ack.packet_id);
+                    }
+                    let packet_id = match &packet {
+                        Packet::Publish(message) => message.packet_id,
+                        _ => None,
+                    };
+                    match (session.receive(packet, now), packet_id) {
+                        (Todo::Publish(Inbound { receipt: Some(receipt), .. }), Some(id)) => {
+                            owed.push_back((id, Some(receipt), false));
+                        }
+                        (Todo::Refused { .. }, Some(id)) => owed.push_back((id, None, true)),
+                        (Todo::Close(_), _) => ended = true,
+                        _ => {}
+                    }
+                }
+                Step::Publish(qos) => {
+                    next_id = next_id % 60_000 + 1;
+                    let packet_id = PacketId::new(next_id).filter(|_| qos == QoS::AtLeastOnce);
+                    let message = Publish {
+                        topic: "t".into(), payload: Bytes::new(), qos, packet_id, dup: false, retain: false,
+                        topic_alias: None, properties: None,
+                    };
+                    match session.receive(Packet::Publish(message), now) {
+                        Todo::Publish(inbound) => {
+                            prop_assert!(!ended);
+                            prop_assert_eq!(inbound.receipt.is_some(), packet_id.is_some());
+                            if let (Some(receipt), Some(id)) = (inbound.receipt, packet_id) {
+                                owed.push_back((id, Some(receipt), false));
+                            }
+                        }
+                        Todo::Nothing => prop_assert!(ended),
+                        other => prop_assert!(false, "{:?}", other),
+                    }
+                }
+                Step::SettleOne(index) => {
+                    if let Some((_, Some(receipt), settled)) = owed.get_mut(index) {
+                        session.settle(*receipt, *receipt);
+                        *settled = true;
+                    }
+                }
+                Step::Deliver(qos) => {
+                    if session.can_deliver() {
+                        let message = Outbound { topic: "d".into(), payload: Bytes::new(), properties: None };
+                        session.deliver(&message, qos);
+                    }
+                    let window = if version == Version::V5 { 5 } else { 100 };
+                    prop_assert!(session.unacknowledged() <= window);
+                }
+                Step::Tick(seconds) => {
+                    now += Duration::from_secs(seconds);
+                    ended |= session.tick(now).is_some();
+                }
+            }
+            let sent = decode_all(version, session.outbox());
+            for packet in sent {
+                match packet {
+                    Packet::PubAck(ack) => {
+                        let (id, _, settled) = owed.pop_front().expect("an ack is owed");
+                        prop_assert!(settled);
+                        prop_assert_eq!(id, ack.packet_id);
+                    }
+                    Packet::Publish(publish) => {
+                        if let Some(id) = publish.packet_id {
+                            prop_assert!(!in_flight.contains(&id));
+                            in_flight.push(id);
+                        }
+                    }
+                    Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {}
+                    Packet::Disconnect(_) => prop_assert!(ended && version == Version::V5),
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+            prop_assert!(ended || session.acks_owed() == owed.len());
+            prop_assert!(session.acks_owed() <= usize::from(INBOUND_INFLIGHT_MAX));
+        }
+    }
+
+    #[test]
+    fn the_trie_finds_what_a_naive_search_finds(
+        operations in vec((any::<bool>(), 0..6u64, filter(), select(vec![QoS::AtMostOnce, QoS::AtLeastOnce])), 0..60),
+        name in name(),
+    ) {
+        let mut trie = Subscriptions::default();
+        let mut naive: Vec<(String, u64, Grant)> = Vec::new();
+        for (add, id, filter, qos) in operations {
+            prop_assert_eq!(topics::check_filter(&filter), Ok(()));
+            let known = naive.iter().position(|(known, owner, _)| *known == filter && *owner == id);
+            let grant = Grant { qos, no_local: false };
+            if add {
+                prop_assert_eq!(trie.add(&filter, id, grant), known.is_none());
+                match known {
+                    Some(index) => naive[index].2 = grant,
+                    None => naive.push((filter, id, grant)),
+                }
+            } else {
+                prop_assert_eq!(trie.remove(&filter, id), known.is_some());
+                if let Some(index) = known {
+                    naive.swap_remove(index);
+                }
+            }
+            prop_assert_eq!(trie.len(), naive.len());
+        }
+        let mut found = Vec::new();
+        trie.matching(&name, &mut found);
+        let found: Vec<(u64, QoS)> = found.into_iter().map(|(id, grant)| (id, grant.qos)).collect();
+        let expected: Vec<(u64, QoS)> = (0..6u64)
+            .filter_map(|id| {
+                let matching = naive.iter().filter(|(filter, owner, _)| *owner == id && topics::matches(filter, &name));
+                matching.map(|(_, _, grant)| grant.qos).max().map(|qos| (id, qos))
+            })
+            .collect();
+        prop_assert_eq!(found, expected);
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    vec(select(vec!["a", "b", "", "$c"]), 1..5)
+        .prop_map(|levels| levels.join("/"))
+        .prop_filter("a name", |n| !n.is_empty())
+}
+
+fn filter() -> impl Strategy<Value = String> {
+    let deep = (vec(select(vec!["a", "b", "", "$c", "+"]), 1..5), any::<bool>())
+        .prop_map(|(levels, rest)| if rest { format!("{}/#", levels.join("/")) } else { levels.join("/") })
+        .prop_filter("a filter", |filter| !filter.is_empty());
+    prop_oneof![9 => deep, 1 => Just("#".to_owned())]
+}
+
+#[test]
+fn the_decoder_holds_no_more_than_what_came() {
+    // A header that announces a megabyte must not reserve it.
+    let mut decoder = Decoder::with_version(Version::V311, 2 << 20);
+    let mut buffer = BytesMut::from(&b"\x30\x80\x80\x40"[..]);
+    assert_eq!(decoder.decode(&mut buffer).unwrap(), None);
+    assert!(buffer.capacity() < 1024, "{} bytes were reserved", buffer.capacity());
+}
