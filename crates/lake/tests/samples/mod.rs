@@ -1,0 +1,188 @@
+//! Records and scored readings for the tests, and their way back out of Parquet.
+#![allow(dead_code, reason = "each test file uses its part of this")]
+
+use bytes::Bytes;
+use kilter_core::{
+    Cause, Direction, NewRecord, Offset, Record, RecordKind, Score, ScoredReading, ShardId, TenantId, ThingName,
+    Timestamp, Verdict,
+};
+use kilter_lake::Lake;
+use parquet::{
+    file::{reader::FileReader, serialized_reader::SerializedFileReader},
+    record::{Field, List, Map, Row, RowAccessor},
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+pub const REGION: &str = "us-east-1";
+pub const SHARD: ShardId = ShardId(0);
+
+pub fn tenant() -> TenantId {
+    TenantId::new("tenant001").unwrap()
+}
+
+pub fn at(text: &str) -> Timestamp {
+    Timestamp::parse_rfc3339(text).unwrap()
+}
+
+pub fn lake(root: &Path) -> Lake {
+    let lake = Lake::open_local(root, REGION).unwrap();
+    lake.create_bucket(&tenant()).unwrap();
+    lake
+}
+
+pub fn bucket(root: &Path) -> PathBuf {
+    root.join(tenant().bucket(REGION))
+}
+
+pub fn record(offset: u64, arrival: Timestamp, data: &[u8], reason: Option<&str>) -> Record {
+    let thing = ThingName::new("pump-1").unwrap();
+    Record {
+        offset: Offset(offset),
+        record: NewRecord {
+            kind: reason.map_or(RecordKind::Telemetry, |reason| RecordKind::Rejected(reason.into())),
+            partition_key: thing.as_str().into(),
+            topic: tenant().telemetry_topic(&thing).into(),
+            thing,
+            thing_sequence: offset + 1,
+            arrival,
+            data: Bytes::copy_from_slice(data),
+        },
+    }
+}
+
+/// One second apart from `start` on.
+pub fn records(offsets: std::ops::Range<u64>, start: Timestamp) -> Vec<Record> {
+    let json = |i: u64| format!("{{\"pressure\":{}.5,\"offset\":{i}}}", i % 7);
+    offsets.map(|i| record(i, start.plus_seconds(i as i64), json(i).as_bytes(), None)).collect()
+}
+
+pub fn reading(offset: u64, index: u32, arrival: Timestamp) -> ScoredReading {
+    ScoredReading {
+        thing: ThingName::new("pump-1").unwrap(),
+        event_time: arrival.plus_seconds(-1),
+        arrival,
+        position: format!("0:{offset}:{index}").into(),
+        verdict: Verdict::Anomalous,
+        score: Some(Score::new(4.5)),
+        threshold: Some(Score::new(3.25)),
+        values: BTreeMap::from([("flow".into(), 1.5), ("pressure".into(), -0.25)]),
+        causes: vec![Cause {
+            signal: "flow".into(),
+            share: 1.0,
+            direction: Direction::High,
+            value: 1.5,
+            expected: [0.5, 1.0],
+            detector: "cusum".into(),
+        }],
+    }
+}
+
+/// Files below a folder that end so, sorted.
+pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort_by_key(|path| path.file_name().unwrap().to_owned());
+    found
+}
+
+fn rows(path: &Path) -> Vec<Row> {
+    let reader = SerializedFileReader::new(fs::File::open(path).unwrap()).unwrap();
+    reader.get_row_iter(None).unwrap().map(Result::unwrap).collect()
+}
+
+/// All records of a dataset (`raw` or `rejected`), in order of their files' names.
+pub fn read_records(root: &Path, dataset: &str) -> Vec<Record> {
+    let folder = bucket(root).join(tenant().as_str()).join(dataset);
+    files(&folder, ".parquet").iter().flat_map(|path| rows(path)).map(|row| record_of(&row)).collect()
+}
+
+fn record_of(row: &Row) -> Record {
+    assert_eq!(row.get_int(3).unwrap(), SHARD.0 as i32);
+    let thing = ThingName::new(row.get_string(0).unwrap()).unwrap();
+    let kind = if row.len() > 7 {
+        RecordKind::Rejected(row.get_string(7).unwrap().as_str().into())
+    } else {
+        RecordKind::Telemetry
+    };
+    Record {
+        offset: Offset(row.get_long(4).unwrap() as u64),
+        record: NewRecord {
+            kind,
+            partition_key: thing.as_str().into(),
+            thing,
+            thing_sequence: row.get_long(5).unwrap() as u64,
+            arrival: Timestamp::from_nanos(row.get_long(2).unwrap()),
+            topic: row.get_string(1).unwrap().as_str().into(),
+            data: Bytes::copy_from_slice(row.get_bytes(6).unwrap().data()),
+        },
+    }
+}
+
+pub fn read_scored(root: &Path) -> Vec<ScoredReading> {
+    let folder = bucket(root).join(tenant().as_str()).join("scored");
+    files(&folder, ".parquet").iter().flat_map(|path| rows(path)).map(|row| scored_of(&row)).collect()
+}
+
+fn scored_of(row: &Row) -> ScoredReading {
+    let score = |i: usize| row.get_double(i).ok().map(Score::new);
+    let verdict = match row.get_string(4).unwrap().as_str() {
+        "normal" => Verdict::Normal,
+        "anomalous" => Verdict::Anomalous,
+        "warming" => {
+            Verdict::Warming { seen: row.get_long(5).unwrap() as u32, needed: row.get_long(6).unwrap() as u32 }
+        }
+        other => panic!("verdict {other}"),
+    };
+    ScoredReading {
+        thing: ThingName::new(row.get_string(0).unwrap()).unwrap(),
+        event_time: Timestamp::from_nanos(row.get_long(1).unwrap()),
+        arrival: Timestamp::from_nanos(row.get_long(2).unwrap()),
+        position: row.get_string(3).unwrap().as_str().into(),
+        verdict,
+        score: score(7),
+        threshold: score(8),
+        values: values_of(row.get_map(9).unwrap()),
+        causes: causes_of(row.get_list(10).unwrap()),
+    }
+}
+
+fn values_of(map: &Map) -> BTreeMap<Box<str>, f64> {
+    let entry = |(name, value): &(Field, Field)| match (name, value) {
+        (Field::Str(name), Field::Double(value)) => (name.as_str().into(), *value),
+        other => panic!("signal {other:?}"),
+    };
+    map.entries().iter().map(entry).collect()
+}
+
+fn causes_of(list: &List) -> Vec<Cause> {
+    let cause = |field: &Field| {
+        let Field::Group(row) = field else { panic!("cause {field:?}") };
+        Cause {
+            signal: row.get_string(0).unwrap().as_str().into(),
+            share: row.get_double(1).unwrap(),
+            direction: match row.get_string(2).unwrap().as_str() {
+                "high" => Direction::High,
+                "low" => Direction::Low,
+                _ => Direction::Odd,
+            },
+            value: row.get_double(3).unwrap(),
+            expected: [row.get_double(4).unwrap(), row.get_double(5).unwrap()],
+            detector: row.get_string(6).unwrap().as_str().into(),
+        }
+    };
+    list.elements().iter().map(cause).collect()
+}
