@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+pub mod alert;
+pub mod archive;
+pub mod authority;
+pub mod checkpoint;
+pub mod consumer;
+pub mod control;
+pub mod decode;
+mod episodes;
+pub mod ingest;
+pub mod live;
+pub mod policy;
+pub mod query;
+mod record;
+pub mod registry;
+mod rules;
+mod sequence;
+mod thing;

@@ -1,0 +1,326 @@
+//! One thing's part of the scoring: what is late, what is scored, what is learned. Pure: a record in, rows and
+//! episodes out; the same records give the same answers and the same state, whatever happened in between.
+
+use crate::{
+    decode,
+    episodes::{Change, Episodes, Silence},
+};
+use kilter_core::{AlertBudget, Reading, Record, ScoredReading, ShardId, TenantId, ThingName, Timestamp, Verdict};
+use kilter_detect::{Learn, Sample, ScorerConfig, StateError, ThingScorer};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of [`Stored`]'s layout.
+const STATE_VERSION: u8 = 1;
+/// Signals whose last time is remembered; beyond that the longest unseen is forgotten, and with it only the
+/// knowledge that an older reading of it would be late.
+const LAST_TIMES_MAX: usize = 1_024;
+/// Values shown in a row of the results table; the record itself is kept whole in the lake.
+const ROW_VALUES_MAX: usize = 256;
+/// A thing is silent after this many of its usual intervals, but not sooner than the floor.
+const SILENT_INTERVALS: f64 = 20.0;
+const SILENT_SECONDS_MIN: f64 = 15.0;
+/// Before this many messages nobody knows how often the thing usually speaks.
+const SILENCE_MESSAGES_MIN: u64 = 30;
+/// Weight of the newest interval in the running mean.
+const INTERVAL_WEIGHT: f64 = 0.05;
+
+pub struct ThingState {
+    tenant: TenantId,
+    thing: ThingName,
+    budget: AlertBudget,
+    scorer: ThingScorer,
+    clocks: Clocks,
+    episodes: Episodes,
+}
+
+/// What is remembered of time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Clocks {
+    /// Last event time of each signal.
+    last: BTreeMap<Box<str>, Timestamp>,
+    last_event: Option<Timestamp>,
+    last_arrival: Option<Timestamp>,
+    messages: u64,
+    /// Shard and offset of the last record.
+    last_position: Box<str>,
+    /// Running means, in seconds; 0 while unknown.
+    event_interval: f64,
+    arrival_interval: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u8,
+    scorer: Vec<u8>,
+    clocks: Clocks,
+    episodes: Episodes,
+}
+
+/// What became of one record.
+#[derive(Debug, Default)]
+pub struct Processed {
+    pub rows: Vec<ScoredReading>,
+    pub changes: Vec<Change>,
+    pub late_readings: u64,
+    pub unscored_signals: u64,
+}
+
+impl ThingState {
+    pub fn new(tenant: TenantId, thing: ThingName, config: ScorerConfig) -> Self {
+        let budget = config.budget;
+        let scorer = ThingScorer::new(config, seed(&thing));
+        Self { tenant, thing, budget, scorer, clocks: Clocks::default(), episodes: Episodes::default() }
+    }
+
+    pub fn restore(tenant: TenantId, thing: ThingName, config: ScorerConfig, bytes: &[u8]) -> Result<Self, StateError> {
+        let stored: Stored =
+            postcard::from_bytes(bytes).map_err(|e| StateError::Damaged { what: format!("state of {thing}: {e}") })?;
+        if stored.version != STATE_VERSION {
+            return Err(StateError::Version { found: stored.version, known: STATE_VERSION });
+        }
+        let budget = config.budget;
+        let scorer = ThingScorer::restore(config, &stored.scorer)?;
+        Ok(Self { tenant, thing, budget, scorer, clocks: stored.clocks, episodes: stored.episodes })
+    }
+
+    pub fn snapshot(&self) -> Vec<u8> {
+        let stored = Stored {
+            version: STATE_VERSION,
+            scorer: self.scorer.snapshot(),
+            clocks: self.clocks.clone(),
+            episodes: self.episodes.clone(),
+        };
+        postcard::to_stdvec(&stored).expect("plain data with known lengths always serialises")
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.scorer.memory_bytes() + self.clocks.last.len() * 64
+    }
+
+    pub fn signals(&self) -> usize {
+        self.scorer.signals()
+    }
+
+    /// Scores a telemetry record, then learns it.
+    pub fn process(&mut self, shard: ShardId, record: &Record) -> Processed {
+        let mut done = Processed::default();
+        let arrival = record.record.arrival;
+        self.clocks.arrived(arrival);
+        self.clocks.last_position = format!("{}:{}", shard.0, record.offset.0).into();
+        // What the ingest let through decodes here too; a record from elsewhere that does not is late with all of it.
+        let readings = decode::decode(&record.record.data, arrival).unwrap_or_default();
+        for (index, reading) in readings.into_iter().enumerate() {
+            match self.clocks.fresh(reading) {
+                Some(reading) => {
+                    let position = format!("{}:{}:{index}", shard.0, record.offset.0);
+                    self.score(reading, arrival, position.into(), &mut done);
+                }
+                None => done.late_readings += 1,
+            }
+        }
+        done
+    }
+
+    fn score(&mut self, reading: Reading, arrival: Timestamp, position: Box<str>, done: &mut Processed) {
+        let sample = Sample { event_time: reading.event_time, signals: &reading.signals };
+        let outcome = self.scorer.score(&sample);
+        let flagged = outcome.verdict == Verdict::Anomalous;
+        let learn = if flagged && self.episodes.holds() { Learn::Hold } else { Learn::Full };
+        self.scorer.learn(&sample, &outcome, learn);
+        done.unscored_signals += u64::from(outcome.unscored_signals);
+        let row = ScoredReading {
+            thing: self.thing.clone(),
+            event_time: reading.event_time,
+            arrival,
+            position,
+            verdict: outcome.verdict,
+            score: outcome.score,
+            threshold: outcome.threshold,
+            values: reading.signals.into_iter().take(ROW_VALUES_MAX).collect(),
+            causes: outcome.causes,
+        };
+        done.changes.extend(self.episodes.observe(&self.tenant, &row, self.clocks.event_interval, self.budget));
+        done.rows.push(row);
+    }
+
+    /// Opens an episode if nothing has come for too long. `since` is when listening began: what was missed before
+    /// is not the thing's silence.
+    pub fn check_silence(&mut self, now: Timestamp, since: Timestamp) -> Option<Change> {
+        let (last_event, last_arrival) = (self.clocks.last_event?, self.clocks.last_arrival?);
+        let usual = self.clocks.arrival_interval.max(self.clocks.event_interval);
+        let limit_seconds = (usual * SILENT_INTERVALS).max(SILENT_SECONDS_MIN);
+        if self.clocks.messages < SILENCE_MESSAGES_MIN || now.seconds_since(last_arrival.max(since)) <= limit_seconds {
+            return None;
+        }
+        let position = self.clocks.last_position.clone();
+        let silence = Silence {
+            tenant: &self.tenant,
+            thing: &self.thing,
+            position: &position,
+            last_event,
+            last_arrival,
+            now,
+            limit_seconds,
+        };
+        self.episodes.silent(&silence, self.budget)
+    }
+}
+
+impl Clocks {
+    fn arrived(&mut self, arrival: Timestamp) {
+        self.messages += 1;
+        if let Some(last) = self.last_arrival {
+            mean(&mut self.arrival_interval, arrival.seconds_since(last));
+        }
+        self.last_arrival = Some(self.last_arrival.map_or(arrival, |last| last.max(arrival)));
+    }
+
+    /// Keeps the signals that are newer than what was last seen of them; `None` when none is.
+    fn fresh(&mut self, mut reading: Reading) -> Option<Reading> {
+        let time = reading.event_time;
+        reading.signals.retain(|(name, _)| self.last.get(name).is_none_or(|last| *last < time));
+        if reading.signals.is_empty() {
+            return None;
+        }
+        for (name, _) in &reading.signals {
+            if let Some(last) = self.last.get_mut(name) {
+                *last = time;
+            } else {
+                self.make_room();
+                self.last.insert(name.clone(), time);
+            }
+        }
+        if let Some(last) = self.last_event.filter(|last| time > *last) {
+            mean(&mut self.event_interval, time.seconds_since(last));
+        }
+        self.last_event = Some(self.last_event.map_or(time, |last| last.max(time)));
+        Some(reading)
+    }
+
+    fn make_room(&mut self) {
+        if self.last.len() >= LAST_TIMES_MAX {
+            let oldest =
+                self.last.iter().min_by_key(|(name, time)| (**time, (*name).clone())).map(|(name, _)| name.clone());
+            if let Some(name) = oldest {
+                self.last.remove(&name);
+            }
+        }
+    }
+}
+
+fn mean(mean: &mut f64, value: f64) {
+    let value = value.max(0.0);
+    if *mean == 0.0 {
+        *mean = value;
+    } else {
+        // One long pause must not make a silent thing look usual: it counts as at most ten intervals.
+        *mean += INTERVAL_WEIGHT * (value.min(*mean * 10.0) - *mean);
+    }
+}
+
+/// The same for the same thing in every run and installation: FNV-1a.
+fn seed(thing: &ThingName) -> u64 {
+    thing
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kilter_core::{NewRecord, Offset, RecordKind};
+
+    const T0: i64 = 1_700_000_000;
+
+    fn state() -> ThingState {
+        ThingState::new(TenantId::new("t1").unwrap(), ThingName::new("pump1").unwrap(), ScorerConfig::default())
+    }
+
+    fn record(offset: u64, payload: String) -> Record {
+        Record {
+            offset: Offset(offset),
+            record: NewRecord {
+                kind: RecordKind::Telemetry,
+                partition_key: "pump1".into(),
+                thing: ThingName::new("pump1").unwrap(),
+                thing_sequence: offset + 1,
+                arrival: Timestamp::from_seconds(T0 + offset as i64),
+                topic: "tenants/t1/devices/pump1/telemetry".into(),
+                data: payload.into(),
+            },
+        }
+    }
+
+    fn process(state: &mut ThingState, offset: u64, payload: &str) -> (usize, u64) {
+        let done = state.process(ShardId(0), &record(offset, payload.to_owned()));
+        (done.rows.len(), done.late_readings)
+    }
+
+    #[test]
+    fn late_and_double_readings_are_not_scored() {
+        let mut state = state();
+        assert_eq!(process(&mut state, 0, &format!("{{\"ts\":{T0},\"a\":1}}")), (1, 0));
+        assert_eq!(process(&mut state, 1, &format!("{{\"ts\":{T0},\"a\":1}}")), (0, 1), "duplicate");
+        assert_eq!(process(&mut state, 2, &format!("{{\"ts\":{},\"a\":1}}", T0 - 5)), (0, 1), "out of order");
+        assert_eq!(
+            process(&mut state, 3, &format!("{{\"ts\":{T0},\"b\":1}}")),
+            (1, 0),
+            "another signal of the same moment"
+        );
+        assert_eq!(process(&mut state, 4, &format!("{{\"ts\":{},\"a\":2}}", T0 + 1)), (1, 0));
+        let batch = format!("[{{\"ts\":{},\"a\":3}},{{\"ts\":{},\"a\":3}}]", T0, T0 + 2);
+        assert_eq!(process(&mut state, 5, &batch), (1, 1));
+    }
+
+    #[test]
+    fn a_restored_state_goes_on_exactly_where_it_was() {
+        let payload = |i: u64| format!("{{\"ts\":{},\"a\":{},\"b\":{}}}", T0 + i as i64, i % 7, (i * i) % 11);
+        let mut whole = state();
+        for i in 0..700 {
+            whole.process(ShardId(0), &record(i, payload(i)));
+        }
+        let bytes = whole.snapshot();
+        let config = ScorerConfig::default();
+        let mut restored = ThingState::restore(whole.tenant.clone(), whole.thing.clone(), config, &bytes).unwrap();
+        for i in 700..1_000 {
+            let (a, b) = (
+                whole.process(ShardId(0), &record(i, payload(i))),
+                restored.process(ShardId(0), &record(i, payload(i))),
+            );
+            assert_eq!(a.rows, b.rows);
+            assert_eq!(a.changes, b.changes);
+        }
+        assert_eq!(whole.snapshot(), restored.snapshot());
+    }
+
+    #[test]
+    fn a_device_that_names_a_new_field_every_time_stays_small() {
+        let mut state = state();
+        for i in 0..5_000u64 {
+            state.process(ShardId(0), &record(i, format!("{{\"a\":{},\"f{i}\":1}}", i % 5)));
+        }
+        assert!(state.clocks.last.len() <= LAST_TIMES_MAX);
+        assert!(state.signals() <= kilter_detect::SIGNALS_MAX);
+        assert!(state.memory_bytes() < 4 << 20, "{}", state.memory_bytes());
+    }
+
+    #[test]
+    fn silence_is_noticed_once_and_ends_with_the_next_readings() {
+        let mut state = state();
+        for i in 0..50 {
+            process(&mut state, i, &format!("{{\"a\":{}}}", i % 5));
+        }
+        let at = |second: i64| Timestamp::from_seconds(T0 + second);
+        assert!(state.check_silence(at(60), at(0)).is_none());
+        assert!(state.check_silence(at(75), at(70)).is_none(), "we were not listening");
+        let change = state.check_silence(at(80), at(0)).unwrap();
+        assert_eq!(&*change.episode.causes[0].detector, "silence");
+        assert!(state.check_silence(at(90), at(0)).is_none(), "told once");
+        let done: Vec<Change> = (100..130)
+            .flat_map(|i| state.process(ShardId(0), &record(i, format!("{{\"a\":{}}}", i % 5))).changes)
+            .collect();
+        assert!(done.last().unwrap().episode.end.is_some());
+    }
+}
