@@ -1,0 +1,23 @@
+// Causes in words: which signal, how, what was expected, how much of the score.
+import type { Cause } from "../api";
+import { short } from "./numbers";
+
+/** `discharge_pressure low: 2.1, expected 3.8…4.4 (61 %)` */
+export function inWords(cause: Cause): string {
+  const { value, low, high } = together(cause.value, cause.expected);
+  return `${cause.signal} ${cause.direction}: ${value}, expected ${low}…${high} (${Math.round(cause.share * 100)} %)`;
+}
+
+/** The three numbers with as many decimals as it takes to tell them apart, two digits of the range's width. */
+export function together(value: number, [low, high]: [number, number]): { value: string; low: string; high: string } {
+  const width = Math.abs(high - low);
+  const largest = Math.max(Math.abs(value), Math.abs(low), Math.abs(high));
+  if (!(width > 0) || !Number.isFinite(largest) || largest >= 1e7 || width < 1e-5) {
+    return { value: short(value), low: short(low), high: short(high) };
+  }
+  let decimals = Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(width))));
+  const written = () => [value, low, high].map((number) => number.toFixed(decimals));
+  while (decimals > 0 && written().every((text) => text.endsWith("0"))) decimals -= 1;
+  const [v = "", l = "", h = ""] = written();
+  return { value: v, low: l, high: h };
+}
