@@ -1,0 +1,324 @@
+//! The only wiring: what is opened, what runs, how it drains. Read from top to bottom.
+
+use crate::{
+    config::Config,
+    error::{Code, Coded},
+    identity::{Identity, write_secret},
+    notify::{TerminalNotify, WebhookNotify},
+};
+use anyhow::Context;
+use axum::Router;
+use kilter_backend_embedded::{DirectoryLock, EmbeddedStream, EmbeddedTable};
+use kilter_core::ports::{
+    clock::{Clock, SystemClock},
+    notify::Notify,
+    stream::{Stream, StreamErrorKind},
+    table::Table,
+};
+use kilter_door_console::{ConsoleState, ReadyItem};
+use kilter_door_mqtt::{MqttConfig, MqttDoor, TlsIdentity};
+use kilter_lake::Lake;
+use kilter_pipeline::{
+    alert::Notifier,
+    archive::Archive,
+    consumer::{Health, Scorer, ScorerPorts},
+    control::PipelineControl,
+    ingest::PipelineIngest,
+    live::Live,
+    query::PipelineQuery,
+    registry::Registry,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::{Deserialize, Serialize};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How often retention looks for segments to delete.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Everything opened, nothing running yet. Holds the data directory's lock.
+pub struct Node {
+    _lock: DirectoryLock,
+    tls: TlsIdentity,
+    token: String,
+    clock: Arc<dyn Clock>,
+    stream: Arc<EmbeddedStream>,
+    table: Arc<dyn Table>,
+    lake: Arc<Lake>,
+    ingest: Arc<PipelineIngest>,
+    control: Arc<PipelineControl>,
+    query: Arc<PipelineQuery>,
+    live: Live,
+    gate: Arc<RwLock<()>>,
+    health: Arc<Health>,
+}
+
+/// Where a running server is, for the commands that speak to it: `run/server.json`, mode 0600.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServerFile {
+    pub url: String,
+    pub mqtt: String,
+    pub process: u32,
+}
+
+impl ServerFile {
+    pub fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("run/server.json")
+    }
+}
+
+impl Node {
+    /// Opens the data directory, making what is missing. Blocking.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let dir = &config.data_dir;
+        let lock = DirectoryLock::acquire(dir).map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => anyhow::Error::new(Coded::new(Code::DirectoryLocked, error.to_string())),
+            _ => anyhow::Error::new(error).context(format!("the data directory {} cannot be used", dir.display())),
+        })?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let Identity { authority, tls, token } = Identity::open(dir, &config.server_names, &*clock)?;
+        let stream =
+            EmbeddedStream::open(&dir.join("streams"), config.stream.clone(), clock.clone()).map_err(coded_stream)?;
+        let registry_table: Arc<dyn Table> = Arc::new(open_table(&dir.join("registry.redb"))?);
+        let table: Arc<dyn Table> = Arc::new(open_table(&dir.join("results.redb"))?);
+        let registry = Arc::new(Registry::open(registry_table)?);
+        let lake = Arc::new(Lake::open_local(&dir.join("lake"), &config.site.region)?);
+        let port: Arc<dyn Stream> = stream.clone();
+        let site = config.site.clone();
+        let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone())
+            .context("the streams' ends cannot be read")?;
+        let ingest = Arc::new(ingest);
+        let gate = Arc::new(RwLock::new(()));
+        let live = Live::default();
+        let control = Arc::new(PipelineControl {
+            registry: registry.clone(),
+            ingest: ingest.clone(),
+            stream: port.clone(),
+            table: table.clone(),
+            lake: lake.clone(),
+            authority: Arc::new(authority),
+            clock: clock.clone(),
+            site: site.clone(),
+            gate: gate.clone(),
+        });
+        let query = Arc::new(PipelineQuery {
+            registry,
+            stream: port,
+            table: table.clone(),
+            lake: lake.clone(),
+            site,
+            live: live.clone(),
+            gate: gate.clone(),
+        });
+        let health = Arc::new(Health::default());
+        Ok(Self { _lock: lock, tls, token, clock, stream, table, lake, ingest, control, query, live, gate, health })
+    }
+
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The operators' door without a socket.
+    pub fn router(&self, metrics: PrometheusHandle, ready: Arc<dyn Fn() -> Vec<ReadyItem> + Send + Sync>) -> Router {
+        kilter_door_console::router(ConsoleState {
+            control: self.control.clone(),
+            inventory: self.query.clone(),
+            results: self.query.clone(),
+            clock: self.clock.clone(),
+            token: self.token.clone(),
+            ca_pem: self.tls.ca_pem.clone(),
+            metrics,
+            ready,
+            version: env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    /// Binds every listener, then serves until `shutdown`, then drains: doors first, then the pipeline, then the
+    /// backends. `started` is called once everything serves.
+    pub async fn serve(
+        self,
+        config: Config,
+        metrics: PrometheusHandle,
+        shutdown: CancellationToken,
+        started: impl FnOnce(&ServerFile),
+    ) -> anyhow::Result<()> {
+        let mqtt = kilter_door_mqtt::bind(
+            MqttConfig::new(config.mqtt),
+            self.tls.clone(),
+            self.ingest.clone(),
+            self.clock.clone(),
+        );
+        let mqtt = mqtt.await.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
+        let http = kilter_door_console::bind(config.http).await;
+        let http = http.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
+        let file = ServerFile {
+            url: format!("http://{}", http.local_addr()?),
+            mqtt: mqtt.local_addr().to_string(),
+            process: std::process::id(),
+        };
+        let alerts = Arc::new(tokio::sync::Notify::new());
+        let (scorer, archive) = (Stoppable::default(), Stoppable::default());
+        let scorer_thread = self.start_scorer(&config, &alerts, scorer.clone())?;
+        let archive_thread = self.start_archive(&config, archive.clone())?;
+        let notifier = Notifier {
+            table: self.table.clone(),
+            clock: self.clock.clone(),
+            destinations: destinations(&config)?,
+            wake: alerts,
+        };
+        let notifier = tokio::spawn(notifier.run());
+        let retention = tokio::spawn(enforce_retention(self.stream.clone()));
+        let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
+        let router = self.router(metrics, readiness(&file, self.health.clone()));
+        let doors = tokio::spawn(run_doors(mqtt, http, router, shutdown));
+        write_secret_file(&config.data_dir, &file)?;
+        started(&file);
+
+        doors.await?;
+        let _ = std::fs::remove_file(ServerFile::path(&config.data_dir));
+        retention.abort();
+        upkeep.abort();
+        tokio::task::spawn_blocking(move || {
+            scorer.stop();
+            join(scorer_thread);
+            archive.stop();
+            join(archive_thread);
+        })
+        .await?;
+        notifier.abort();
+        self.stream.close();
+        Ok(())
+    }
+
+    fn start_scorer(
+        &self,
+        config: &Config,
+        alerts: &Arc<tokio::sync::Notify>,
+        stop: Stoppable,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let config = config.clone();
+        let scorer = Scorer::new(ScorerPorts {
+            stream: self.stream.clone(),
+            table: self.table.clone(),
+            clock: self.clock.clone(),
+            config_for: {
+                let control = self.control.clone();
+                Arc::new(move |tenant, thing| {
+                    let mut scorer = config.scorer(tenant, thing);
+                    if let Some(known) = control.registry.state().tenants.get(tenant) {
+                        scorer.budget = known.budget;
+                    }
+                    scorer
+                })
+            },
+            live: self.live.clone(),
+            gate: self.gate.clone(),
+            alerts: alerts.clone(),
+            health: self.health.clone(),
+        });
+        std::thread::Builder::new().name("scorer".into()).spawn(move || scorer.run(&stop.0))
+    }
+
+    fn start_archive(&self, config: &Config, stop: Stoppable) -> std::io::Result<JoinHandle<()>> {
+        let archive = Archive {
+            stream: self.stream.clone(),
+            table: self.table.clone(),
+            lake: self.lake.clone(),
+            clock: self.clock.clone(),
+            config: config.archive,
+            gate: self.gate.clone(),
+            health: self.health.clone(),
+        };
+        std::thread::Builder::new().name("archive".into()).spawn(move || archive.run(&stop.0))
+    }
+}
+
+/// Asks a plain thread to end.
+#[derive(Clone, Default)]
+struct Stoppable(Arc<AtomicBool>);
+
+impl Stoppable {
+    fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+async fn run_doors(mqtt: MqttDoor, http: tokio::net::TcpListener, router: Router, shutdown: CancellationToken) {
+    let console = kilter_door_console::run(http, router, shutdown.clone());
+    tokio::join!(mqtt.run(shutdown), console);
+}
+
+async fn enforce_retention(stream: Arc<EmbeddedStream>) {
+    loop {
+        tokio::time::sleep(RETENTION_INTERVAL).await;
+        let stream = stream.clone();
+        if let Err(panic) = tokio::task::spawn_blocking(move || stream.enforce_retention()).await {
+            tracing::error!(%panic, "retention failed");
+        }
+    }
+}
+
+/// Histograms gather samples until they are summed up.
+async fn keep_metrics(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(METRICS_INTERVAL).await;
+        metrics.run_upkeep();
+    }
+}
+
+/// What `/readyz` says: both listeners serve from the moment this is called, unless the pipeline has a problem.
+fn readiness(file: &ServerFile, health: Arc<Health>) -> Arc<dyn Fn() -> Vec<ReadyItem> + Send + Sync> {
+    let listeners = [("mqtt", file.mqtt.clone()), ("http", file.url.clone())];
+    Arc::new(move || {
+        let serving = listeners.iter().map(|(name, at)| ReadyItem {
+            name: (*name).to_owned(),
+            ready: true,
+            detail: format!("serves on {at}"),
+        });
+        let problems = health.problems();
+        let detail = if problems.is_empty() { "runs".to_owned() } else { problems.join("; ") };
+        let pipeline = ReadyItem { name: "pipeline".to_owned(), ready: problems.is_empty(), detail };
+        serving.chain(std::iter::once(pipeline)).collect()
+    })
+}
+
+fn destinations(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notify>>> {
+    let mut all: Vec<Arc<dyn Notify>> = vec![Arc::new(TerminalNotify)];
+    for webhook in &config.webhooks {
+        all.push(Arc::new(WebhookNotify::new(webhook)?));
+    }
+    Ok(all)
+}
+
+fn write_secret_file(data_dir: &Path, file: &ServerFile) -> anyhow::Result<()> {
+    let path = ServerFile::path(data_dir);
+    std::fs::create_dir_all(data_dir.join("run"))?;
+    write_secret(&path, &serde_json::to_string_pretty(file)?)
+}
+
+fn open_table(path: &Path) -> anyhow::Result<EmbeddedTable> {
+    EmbeddedTable::open(path).map_err(|error| Coded::new(Code::DiskRefused, error.to_string()).into())
+}
+
+fn coded_stream(error: kilter_core::ports::stream::StreamError) -> anyhow::Error {
+    let code = match error.kind {
+        StreamErrorKind::Damaged => Code::StreamDamaged,
+        _ => Code::DiskRefused,
+    };
+    Coded::new(code, error.to_string()).into()
+}

@@ -1,0 +1,241 @@
+//! One configuration: defaults, then `kilter.toml`, then flags and environment. Reading and checking touch nothing.
+
+mod options;
+
+pub use options::{Output, ServeOptions, Shared};
+
+use crate::error::{Code, Coded};
+use kilter_backend_embedded::StreamConfig;
+use kilter_core::{TenantId, ThingName};
+use kilter_detect::{Limits, ScorerConfig};
+use kilter_pipeline::{archive::ArchiveConfig, ingest::Site};
+use serde::Deserialize;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+const DEFAULTS: &str = include_str!("defaults.toml");
+const DAY_SECONDS: u64 = 86_400;
+
+/// `kilter.toml` as it is written; unknown keys are errors.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    mqtt: SocketAddr,
+    http: SocketAddr,
+    region: String,
+    account: String,
+    server_names: Vec<String>,
+    stream: RawStream,
+    lake: RawLake,
+    results: RawResults,
+    #[serde(default)]
+    webhook: Vec<WebhookConfig>,
+    #[serde(default)]
+    limit: Vec<LimitConfig>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStream {
+    segment_bytes: u64,
+    retention_days: u64,
+    retention_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLake {
+    flush_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawResults {
+    retention_days: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    pub name: String,
+    pub url: String,
+    pub secret_file: PathBuf,
+    pub tenant: Option<TenantId>,
+    #[serde(default)]
+    pub allow_private: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitConfig {
+    pub tenant: TenantId,
+    pub thing: Option<ThingName>,
+    pub signal: Box<str>,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+}
+
+/// What the server is built from: checked, but nothing opened.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub mqtt: SocketAddr,
+    pub http: SocketAddr,
+    pub site: Site,
+    pub server_names: Vec<String>,
+    pub stream: StreamConfig,
+    pub archive: ArchiveConfig,
+    pub webhooks: Vec<WebhookConfig>,
+    pub limits: Vec<LimitConfig>,
+}
+
+impl Config {
+    /// Reads the file that is named, or `kilter.toml` in the data directory where there is one.
+    pub fn load(shared: &Shared, options: &ServeOptions) -> Result<Self, Coded> {
+        let found = shared.data_dir.join("kilter.toml");
+        let file = options.config.clone().or_else(|| found.is_file().then_some(found));
+        let text = file.as_deref().map(read).transpose()?;
+        let name = file.as_ref().map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
+        let mut config = Self::parse(text.as_deref().unwrap_or(""), &name, &shared.data_dir)?;
+        options.apply(&mut config);
+        config.check().map_err(|why| invalid(&name, &why))?;
+        Ok(config)
+    }
+
+    fn parse(text: &str, name: &str, data_dir: &Path) -> Result<Self, Coded> {
+        let mut table: toml::Table = DEFAULTS.parse().expect("the built-in defaults are TOML; a test reads them");
+        let own: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(name, &e.to_string()))?;
+        merge(&mut table, own);
+        let raw: Raw = table.try_into().map_err(|e: toml::de::Error| invalid(name, &e.to_string()))?;
+        Ok(Self {
+            data_dir: data_dir.to_owned(),
+            mqtt: raw.mqtt,
+            http: raw.http,
+            site: Site { region: raw.region, account: raw.account },
+            server_names: raw.server_names,
+            stream: StreamConfig {
+                segment_bytes: raw.stream.segment_bytes,
+                retention_age: Duration::from_secs(raw.stream.retention_days.saturating_mul(DAY_SECONDS)),
+                retention_bytes: raw.stream.retention_bytes,
+                ..StreamConfig::default()
+            },
+            archive: ArchiveConfig {
+                flush_age: Duration::from_secs(raw.lake.flush_seconds),
+                results_age: Duration::from_secs(raw.results.retention_days.saturating_mul(DAY_SECONDS)),
+            },
+            webhooks: raw.webhook,
+            limits: raw.limit,
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !self.http.ip().is_loopback() {
+            return Err(format!(
+                "http = {} is not a loopback address: the console has no users yet, so it is served to this machine only; use 127.0.0.1 and a tunnel",
+                self.http
+            ));
+        }
+        let region_ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.site.region.is_empty() || self.site.region.len() > 32 || !self.site.region.chars().all(region_ok) {
+            return Err(format!("region {:?} is not valid: use lower-case letters, digits and '-'", self.site.region));
+        }
+        if self.site.account.len() != 12 || !self.site.account.chars().all(|c| c.is_ascii_digit()) {
+            return Err(format!("account {:?} is not valid: use twelve digits", self.site.account));
+        }
+        if !(1 << 20..=1 << 32).contains(&self.stream.segment_bytes) {
+            return Err("stream.segment_bytes must be between 1 MiB and 4 GiB".to_owned());
+        }
+        if self.stream.retention_bytes < 2 * self.stream.segment_bytes {
+            return Err("stream.retention_bytes must hold at least two segments".to_owned());
+        }
+        if self.stream.retention_age.is_zero() || self.archive.results_age.is_zero() || self.archive.flush_age.is_zero()
+        {
+            return Err("retention_days and flush_seconds must be at least 1".to_owned());
+        }
+        self.check_limits()
+    }
+
+    fn check_limits(&self) -> Result<(), String> {
+        for limit in &self.limits {
+            let ordered = match (limit.low, limit.high) {
+                (None, None) => false,
+                (Some(low), Some(high)) => low < high,
+                (bound, other) => bound.or(other).is_some_and(f64::is_finite),
+            };
+            if !ordered {
+                return Err(format!("the limit of {} needs low, high, or low below high", limit.signal));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is configured for a thing's detectors.
+    pub fn scorer(&self, tenant: &TenantId, thing: &ThingName) -> ScorerConfig {
+        let own = self.limits.iter().filter(|l| l.tenant == *tenant && l.thing.as_ref().is_none_or(|t| t == thing));
+        let limits = own.map(|l| (l.signal.clone(), Limits { low: l.low, high: l.high })).collect();
+        ScorerConfig { limits, ..ScorerConfig::default() }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Coded> {
+    std::fs::read_to_string(path).map_err(|e| invalid(&path.display().to_string(), &format!("it cannot be read: {e}")))
+}
+
+fn invalid(name: &str, why: &str) -> Coded {
+    Coded::new(Code::ConfigurationInvalid, format!("the configuration ({name}) is not valid: {}", why.trim_end()))
+}
+
+/// Tables are merged key by key, everything else is replaced.
+fn merge(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => merge(base, over),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let config = Config::parse(text, "test", Path::new("x")).map_err(|e| e.to_string())?;
+        config.check().map(|()| config)
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_can_be_overridden() {
+        let defaults = parse("").unwrap();
+        assert_eq!(defaults.mqtt.port(), 8883);
+        let config = parse(
+            "mqtt = \"0.0.0.0:1\"\n[lake]\nflush_seconds = 2\n[[limit]]\ntenant = \"t1\"\nsignal = \"a\"\nhigh = 3.0",
+        )
+        .unwrap();
+        assert_eq!(config.archive.flush_age, Duration::from_secs(2));
+        assert_eq!(config.stream.segment_bytes, defaults.stream.segment_bytes);
+        let of =
+            |tenant: &str| config.scorer(&TenantId::new(tenant).unwrap(), &ThingName::new("x").unwrap()).limits.len();
+        assert_eq!((of("t1"), of("t2")), (1, 0));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for (text, why) in [
+            ("mqt = 1", "mqt"),
+            ("http = \"0.0.0.0:8080\"", "loopback"),
+            ("mqtt = \"nonsense\"", "mqtt"),
+            ("account = \"12\"", "twelve"),
+            ("[stream]\nsegment_bytes = 1", "segment_bytes"),
+            ("[results]\nretention_days = 0", "at least 1"),
+            ("[[limit]]\ntenant = \"t1\"\nsignal = \"a\"", "low"),
+            ("[[limit]]\ntenant = \"T 1\"\nsignal = \"a\"\nlow = 1.0", "tenant"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+}

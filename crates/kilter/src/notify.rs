@@ -1,0 +1,247 @@
+//! Where alerts go: the terminal, and webhooks (signed with HMAC-SHA256, one address, no redirects).
+
+use crate::config::WebhookConfig;
+use anyhow::{Context, bail};
+use aws_lc_rs::hmac;
+use futures::{FutureExt, future::BoxFuture};
+use kilter_core::{
+    Alert, AlertEvent, TenantId,
+    ports::notify::{Notify, NotifyError},
+};
+use reqwest::{Url, dns::Resolve, header};
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// A receiver that takes longer has failed; the alert is tried again.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// A shorter secret can be guessed.
+const SECRET_BYTES_MIN: usize = 16;
+
+/// One line per alert on standard output.
+pub struct TerminalNotify;
+
+impl Notify for TerminalNotify {
+    fn name(&self) -> &str {
+        "terminal"
+    }
+    fn wants(&self, _: &Alert) -> bool {
+        true
+    }
+    fn publish<'a>(&'a self, alert: &'a Alert) -> BoxFuture<'a, Result<(), NotifyError>> {
+        let mark = match alert.event {
+            AlertEvent::Opened => "ALERT",
+            AlertEvent::Closed => "ended",
+        };
+        let severity = format!("{:?}", alert.episode.severity).to_lowercase();
+        let line = format!("{mark} {severity:<8} {} · {}\n", alert.episode.tenant, alert.summary);
+        // A closed standard output must not keep alerts waiting for ever.
+        let _ = std::io::stdout().lock().write_all(line.as_bytes());
+        futures::future::ready(Ok(())).boxed()
+    }
+}
+
+pub struct WebhookNotify {
+    name: String,
+    url: Url,
+    tenant: Option<TenantId>,
+    key: hmac::Key,
+    client: reqwest::Client,
+}
+
+impl WebhookNotify {
+    /// Reads the secret and checks the address; connects to nothing.
+    pub fn new(config: &WebhookConfig) -> anyhow::Result<Self> {
+        let name = &config.name;
+        let secret = std::fs::read_to_string(&config.secret_file).with_context(|| {
+            format!("webhook {name}: its secret file {} cannot be read", config.secret_file.display())
+        })?;
+        let secret = secret.trim();
+        if secret.len() < SECRET_BYTES_MIN {
+            bail!(
+                "webhook {name}: its secret has fewer than {SECRET_BYTES_MIN} bytes; make one with `openssl rand -hex 32`"
+            );
+        }
+        let url: Url = config.url.parse().with_context(|| format!("webhook {name}: {:?} is not a URL", config.url))?;
+        let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        let private = literal.is_some_and(is_private);
+        match url.scheme() {
+            "https" => {}
+            "http" if config.allow_private && literal.is_some_and(|ip| ip.is_loopback()) => {}
+            _ => bail!(
+                "webhook {name}: {url} must be https (plain http only to a loopback address with allow_private = true)"
+            ),
+        }
+        if private && !config.allow_private {
+            bail!("webhook {name}: {url} is a private address; if that is meant, set allow_private = true");
+        }
+        let mut client = reqwest::Client::builder()
+            .timeout(ANSWER_TIME_MAX)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("kilter/", env!("CARGO_PKG_VERSION")));
+        if !config.allow_private {
+            client = client.dns_resolver(Arc::new(PublicOnly));
+        }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        Ok(Self { name: name.clone(), url, tenant: config.tenant.clone(), key, client: client.build()? })
+    }
+
+    async fn post(&self, alert: &Alert) -> Result<(), NotifyError> {
+        let body = serde_json::to_vec(alert).map_err(|e| NotifyError { retryable: false, message: e.to_string() })?;
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let request = self
+            .client
+            .post(self.url.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("Idempotency-Key", &*alert.key)
+            .header("Kilter-Signature", signature(&self.key, time, &body))
+            .body(body);
+        let answer = request.send().await.map_err(|error| {
+            // Without its URL: a webhook's address is often itself a secret.
+            let why = error.without_url();
+            NotifyError { retryable: true, message: format!("no answer: {why:#}") }
+        })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let retryable = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+        Err(NotifyError { retryable, message: format!("the receiver answered {status}") })
+    }
+}
+
+/// `t=<epoch seconds>,v1=<hex HMAC-SHA256 over "<t>.<body>">`.
+fn signature(key: &hmac::Key, time: u64, body: &[u8]) -> String {
+    let mut context = hmac::Context::with_key(key);
+    context.update(format!("{time}.").as_bytes());
+    context.update(body);
+    let tag: String = context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("t={time},v1={tag}")
+}
+
+impl Notify for WebhookNotify {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn wants(&self, alert: &Alert) -> bool {
+        self.tenant.as_ref().is_none_or(|tenant| *tenant == alert.episode.tenant)
+    }
+    fn publish<'a>(&'a self, alert: &'a Alert) -> BoxFuture<'a, Result<(), NotifyError>> {
+        self.post(alert).boxed()
+    }
+}
+
+/// Resolves names, and refuses those that lead into the private network.
+struct PublicOnly;
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            if let Some(private) = found.iter().find(|address| is_private(address.ip())) {
+                let why = format!(
+                    "{} leads to the private address {}: set allow_private = true if that is meant",
+                    name.as_str(),
+                    private.ip()
+                );
+                return Err(why.into());
+            }
+            Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
+        }
+        .boxed()
+    }
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            ip.is_loopback()
+                || ip.is_private()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || a == 0
+                || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(mapped) => is_private(IpAddr::V4(mapped)),
+            None => {
+                ip.is_loopback()
+                    || ip.is_unspecified()
+                    || ip.is_unique_local()
+                    || ip.is_unicast_link_local()
+                    || ip.is_multicast()
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_known() {
+        for private in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_private(private.parse().unwrap()), "{private}");
+        }
+        for public in ["93.184.216.34", "2606:2800:220:1::1"] {
+            assert!(!is_private(public.parse().unwrap()), "{public}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_checked_before_anything_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret_file = dir.path().join("secret");
+        std::fs::write(&secret_file, "0123456789abcdef0123\n").unwrap();
+        let make = |url: &str, allow_private| {
+            let config = WebhookConfig {
+                name: "w".into(),
+                url: url.into(),
+                secret_file: secret_file.clone(),
+                tenant: None,
+                allow_private,
+            };
+            WebhookNotify::new(&config).map(drop).map_err(|e| e.to_string())
+        };
+        assert!(make("https://example.com/hook", false).is_ok());
+        assert!(make("http://127.0.0.1:9/hook", true).is_ok());
+        for (url, allow) in [
+            ("http://example.com", true),
+            ("https://10.0.0.1/", false),
+            ("http://127.0.0.1/", false),
+            ("ftp://x", true),
+            ("x", true),
+        ] {
+            assert!(make(url, allow).is_err(), "{url}");
+        }
+        std::fs::write(&secret_file, "short").unwrap();
+        assert!(make("https://example.com/hook", false).unwrap_err().contains("16 bytes"));
+    }
+
+    #[test]
+    fn a_signature_can_be_checked_by_its_receiver() {
+        // printf '1700000000.{}' | openssl dgst -sha256 -hmac 0123456789abcdef
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"0123456789abcdef");
+        let expected = "e4f8e2ecae2295b2ddb2f0b5584c8275e226c0ebe9b3b819e70156bb67122e3e";
+        assert_eq!(signature(&key, 1_700_000_000, b"{}"), format!("t=1700000000,v1={expected}"));
+    }
+}
