@@ -3,8 +3,9 @@
 
 use bytes::BytesMut;
 use kilter_mqtt::{
-    Decoder, Packet, QoS, ReasonCode, Version, encode,
+    Decoder, Packet, QoS, ReasonCode, Version,
     client::{ClientOptions, ClientSession},
+    encode,
     session::{Limits, Outbound, Session, Todo},
 };
 use libfuzzer_sys::fuzz_target;

@@ -70,7 +70,7 @@ function Lines({ lines }: { lines: LedgerEntry[] }) {
       <p class="verdict" data-tone={wrong.length === 0 ? "good" : "bad"} role="status">
         {wrong.length === 0
           ? `Adds up: all ${count(total("received"))} messages of ${lines.length} ${lines.length === 1 ? "thing" : "things"} are accounted for.`
-          : `Does not add up for ${wrong.length} of ${lines.length} things. Run “kilter doctor” for what to do.`}
+          : `Does not add up for ${wrong.length} of ${lines.length} things. “kilter ledger” says the same; docs/runbook says what to do.`}
       </p>
       <div class="sums">
         {COLUMNS.map(([column, title, meaning]) => (

@@ -60,7 +60,7 @@ function NoReading({ shown }: { shown: Shown }) {
         {shown.thing} publishes to <code>{`tenants/${shown.tenant}/devices/${shown.thing}/telemetry`}</code>. Its first
         message appears here at once. To replay a recorded file as this thing:
       </p>
-      <Command text={`kilter replay FILE.csv --tenant ${shown.tenant} --thing ${shown.thing}`} />
+      <Command text={`kilter replay FILE.csv --tenant ${shown.tenant} --thing ${shown.thing} --time-column COLUMN`} />
     </Empty>
   );
 }

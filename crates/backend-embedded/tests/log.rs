@@ -237,6 +237,10 @@ proptest! {
                     let first = stream.bounds(&name(), SHARD).unwrap().first.0;
                     match read {
                         Err(error) => prop_assert!(error.kind == StreamErrorKind::Trimmed && from < first),
+                        // Retention may come between two segments of one read.
+                        Ok(read) if from < first => {
+                            prop_assert!(expected(&records, from, count, bytes).starts_with(&read));
+                        }
                         Ok(read) => prop_assert_eq!(read, expected(&records, from, count, bytes)),
                     }
                 }
@@ -261,7 +265,8 @@ proptest! {
             prop_assert!(bounds.first.0 == first || needed.is_some_and(|needed| bounds.first.0 <= needed));
             first = bounds.first.0;
         }
-        prop_assert_eq!(stream.delete(&name()).unwrap(), records.len() as u64 - first);
+        let deleted = stream.delete(&name()).unwrap();
+        prop_assert!(deleted == records.len() as u64 - first || (needed.is_some() && deleted < records.len() as u64 - first));
     }
 }
 

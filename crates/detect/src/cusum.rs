@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 /// Readings over which the short level forgets.
 const SHORT_MEMORY: f32 = 8.0;
-/// Readings over which the long level, and either scale, forgets.
+/// Readings over which the long level, and the short one's scale, forgets.
 const LONG_MEMORY: f32 = 512.0;
+/// Readings over which the long level's scale forgets: a few disturbed days must not become the yardstick at once.
+const LONG_SCALE_MEMORY: f32 = 4_096.0;
 /// Part of the sum that is forgiven with each reading, in scales (Page's reference value).
 const ALLOWANCE: f64 = 0.75;
 /// One reading adds at most this: a single spike is the residual's business.
@@ -25,10 +27,17 @@ const SUM_MAX: f64 = STEP_MAX * SUM_MEMORY;
 /// The long level is meaningless until it has seen this many readings.
 const LONG_NEEDED: u32 = 64;
 
+/// A long level this many scales away …
+const LEFT_BEHIND: f64 = 1e6;
+/// … for so many readings was led astray by a glitch and would take very long to come back.
+const LEFT_BEHIND_AFTER: u16 = 256;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cusum {
     short: Level,
     long: Level,
+    /// For how many readings the long level has been absurdly far away.
+    left_behind: u16,
     /// Sums of what lies above and below the long level.
     sums: [f64; 2],
     /// Of the residuals above and below the short level.
@@ -40,7 +49,8 @@ impl Default for Cusum {
     fn default() -> Self {
         Self {
             short: Level::new(SHORT_MEMORY, LONG_MEMORY),
-            long: Level::new(LONG_MEMORY, LONG_MEMORY),
+            long: Level::new(LONG_MEMORY, LONG_SCALE_MEMORY),
+            left_behind: 0,
             sums: [0.0; 2],
             residuals: Default::default(),
             shifts: Default::default(),
@@ -102,6 +112,15 @@ impl Detector for Cusum {
             }
             self.short.learn(value);
             self.long.learn(value);
+            if (value - self.long.centre()).abs() > LEFT_BEHIND * self.short.scale() {
+                self.left_behind = self.left_behind.saturating_add(1);
+            } else {
+                self.left_behind = 0;
+            }
+            if self.left_behind >= LEFT_BEHIND_AFTER {
+                self.long.restart(&self.short);
+                self.left_behind = 0;
+            }
         }
         if mode == Learn::Hold {
             self.residuals.iter_mut().chain(&mut self.shifts).for_each(Tail::hold);

@@ -40,7 +40,9 @@ impl Detector for LimitsDetector {
     fn learn(&mut self, _input: &Input<'_>, _seen: &Reaction, _mode: Learn) {}
 
     fn is_sound(&self) -> bool {
-        self.limits.low.is_none_or(f64::is_finite) && self.limits.high.is_none_or(f64::is_finite)
+        self.limits.low.is_none_or(f64::is_finite)
+            && self.limits.high.is_none_or(f64::is_finite)
+            && !matches!(self.limits, Limits { low: Some(low), high: Some(high) } if low > high)
     }
 
     fn memory_bytes(&self) -> usize {

@@ -2,26 +2,30 @@
 
 use crate::Learn;
 use crate::detector::{Detector, Input, Part, Reaction, VALUE_MAX};
+use crate::level::Scale;
 use crate::tail::{TAIL_NEEDED, Tail};
 use kilter_core::{Direction, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Readings closer than this (one microsecond) are one moment: their quotient is noise of the clock.
 const SECONDS_MIN: f64 = 1e-6;
-/// The scale is an exponentially weighted mean over about so many readings …
-const SCALE_MEMORY: f64 = 512.0;
-/// … in which one rate counts for at most so many scales.
-const CLIP: f64 = 4.0;
+/// Readings over which the usual rate is averaged.
+const SCALE_MEMORY: f32 = 512.0;
 /// Largest rate in scales: enough to rank anything.
 const RATE_MAX: f64 = 1e6;
 
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     last: Option<(Timestamp, f64)>,
-    /// Mean absolute rate, per second.
-    scale: f64,
-    seen: u32,
+    /// Of absolute rates, per second.
+    scale: Scale,
     tail: Tail,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self { last: None, scale: Scale::new(SCALE_MEMORY), tail: Tail::default() }
+    }
 }
 
 impl Rate {
@@ -34,7 +38,7 @@ impl Rate {
 
     /// In scales, compressed: rates are heavy-tailed by nature (every step of a set point is one).
     fn statistic(&self, rate: f64) -> f64 {
-        (rate.abs() / self.scale.max(f64::MIN_POSITIVE)).min(RATE_MAX).ln_1p()
+        (rate.abs() / self.scale.mean().max(f64::MIN_POSITIVE)).min(RATE_MAX).ln_1p()
     }
 }
 
@@ -51,7 +55,7 @@ impl Detector for Rate {
         let Some(score) = self.tail.score(raw) else {
             return Reaction::warming(self.tail.count(), TAIL_NEEDED, raw);
         };
-        let reach = (3.0 * self.scale * input.event_time.seconds_since(then)).min(VALUE_MAX);
+        let reach = (3.0 * self.scale.mean() * input.event_time.seconds_since(then)).min(VALUE_MAX);
         let direction = if rate > 0.0 { Direction::High } else { Direction::Low };
         let expected = [last - reach, last + reach];
         Reaction::scored(score, raw, Part { slot, share: 1.0, direction, value, expected })
@@ -60,12 +64,8 @@ impl Detector for Rate {
     fn learn(&mut self, input: &Input<'_>, _seen: &Reaction, mode: Learn) {
         if let (Learn::Full, Some(rate)) = (mode, self.rate(input)) {
             let statistic = self.statistic(rate);
-            if self.scale > 0.0 {
-                self.tail.learn(statistic, input.readings_per_week);
-            }
-            self.seen = self.seen.saturating_add(1);
-            let limit = if self.scale > 0.0 { CLIP * self.scale } else { f64::INFINITY };
-            self.scale += (rate.abs().min(limit) - self.scale) / SCALE_MEMORY.min(f64::from(self.seen));
+            self.tail.learn(statistic, input.readings_per_week);
+            self.scale.learn(rate.abs());
         }
         if mode == Learn::Hold {
             self.tail.hold();
@@ -76,10 +76,7 @@ impl Detector for Rate {
     }
 
     fn is_sound(&self) -> bool {
-        self.scale.is_finite()
-            && self.scale >= 0.0
-            && self.last.is_none_or(|(_, value)| value.abs() <= VALUE_MAX)
-            && self.tail.is_sound()
+        self.scale.is_sound() && self.last.is_none_or(|(_, value)| value.abs() <= VALUE_MAX) && self.tail.is_sound()
     }
 
     fn memory_bytes(&self) -> usize {

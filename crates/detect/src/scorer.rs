@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub const WARM_UP_READINGS: u32 = 256;
 /// From this reading on the detectors speak, and their smallest chance is learned.
 const COMBINE_FROM: u64 = 128;
+/// A signal with less than this part of the first cause's share is no cause.
+const NEGLIGIBLE: f64 = 0.02;
 /// The name under which the thing itself appears among the causes, for gaps.
 pub const GAP_SIGNAL: &str = "(gap)";
 
@@ -61,6 +63,10 @@ impl ThingScorer {
 
     pub(crate) fn with_state(config: ScorerConfig, state: State) -> Self {
         Self { config, state }
+    }
+
+    pub fn config(&self) -> &ScorerConfig {
+        &self.config
     }
 
     /// Says how odd the sample is. Changes nothing.
@@ -174,6 +180,8 @@ impl State {
             causes = self.weighed(answers);
         }
         causes.truncate(CAUSES_MAX);
+        let least = causes.first().map_or(0.0, |cause| cause.share * NEGLIGIBLE);
+        causes.retain(|cause| cause.share >= least);
         let total: f64 = causes.iter().map(|cause| cause.share).sum();
         let count = causes.len() as f64;
         for cause in &mut causes {

@@ -211,13 +211,18 @@ impl Tail {
         // Where memory is full, the least maximum kept is the threshold; else the decile is.
         let threshold = if found < PEAKS_MAX { self.decile } else { peaks[PEAKS_MAX - 1] };
         let peaks = &peaks[..peaks.partition_point(|&peak| peak > threshold)];
-        let counted = (at_least + 1.0) / (all + 1.0);
-        if x <= threshold || peaks.is_empty() {
-            return share * counted;
+        if x <= threshold {
+            return share * (at_least + 1.0) / (all + 1.0);
+        }
+        if peaks.is_empty() {
+            // All maxima are alike: how far they are from the decile is the only measure there is.
+            let pace = f64::from(threshold) - f64::from(self.decile);
+            return share * decline(f64::from(x) - f64::from(threshold), pace, found as f64) / (all + 1.0);
         }
         let fit = Fit::new(peaks, threshold, SCALE_FLOOR * f64::from(self.decile - self.median));
         let fitted = peaks.len() as f64 / all * fit.exceedance(f64::from(x) - f64::from(threshold));
-        let floor = if x <= peaks[0] { at_least.max(1.0) } else { fit.beyond(x, peaks[0]) };
+        let excess = f64::from(x) - f64::from(peaks[0]);
+        let floor = if excess <= 0.0 { at_least.max(1.0) } else { decline(excess, fit.pace, fit.support) };
         share * fitted.max(floor / (all + 1.0)).min(1.0)
     }
 
@@ -304,11 +309,12 @@ impl Fit {
     fn exceedance(&self, excess: f64) -> f64 {
         (1.0 + self.shape * excess / self.scale).powf(-1.0 / self.shape)
     }
+}
 
-    fn beyond(&self, x: f32, largest: f32) -> f64 {
-        let excess = f64::from(x) - f64::from(largest);
-        (1.0 + excess / (self.support * self.pace)).powf(-self.support)
-    }
+/// The predictive chance to exceed the largest value seen by `excess`, for an exponential tail whose scale was
+/// estimated as `pace` from `support` values. 1 where there is no scale.
+fn decline(excess: f64, pace: f64, support: f64) -> f64 {
+    if pace > 0.0 { (1.0 + excess / (support * pace)).powf(-support) } else { 1.0 }
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ fn permit(app: &App, request: &Request) -> Result<(), ApiError> {
         tracing::warn!(method = %request.method(), path = request.uri().path(), "refused a change without the token");
         return Err(ApiError::unauthorized(
             "A change needs `Authorization: Bearer <token>`, and the token was missing or wrong. \
-             `kilter env` exports it as KILTER_TOKEN.",
+             It is in the file identity/token of the data directory.",
         ));
     }
     Ok(())

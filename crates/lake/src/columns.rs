@@ -79,7 +79,8 @@ const RISING: [&str; 4] = ["arrival", "event_time", "offset", "thing_sequence"];
 /// Never the same twice, so a dictionary of them is a waste.
 const UNIQUE: [&str; 2] = ["payload", "position"];
 
-/// gzip at level 4 halves what snappy leaves of JSON payloads; zstd would cost the build a C library.
+/// Of JSON payloads, gzip at level 4 leaves about half of what snappy leaves and about what zstd at level 1 does;
+/// zstd would cost the build a C library (40 s of CPU), gzip is in the product already.
 const GZIP_LEVEL: u32 = 4;
 
 /// One leaf column of all rows of a part, in the order of the schema.

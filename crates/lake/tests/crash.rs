@@ -111,6 +111,22 @@ fn other_rows_under_archived_offsets_are_refused() {
 }
 
 #[test]
+fn a_second_attempt_may_have_lost_rows_and_gained_new_ones() {
+    let root = tempfile::tempdir().unwrap();
+    let day = at(DAY);
+    let rows: Vec<_> = (0..6).map(|i| reading(i, 0, day)).collect();
+    lake(root.path()).write_scored(&tenant(), SHARD, Offset(0), Offset(3), &rows[..4]).unwrap();
+    // Rows 0 and 2 expired between the attempts.
+    let again = [rows[1].clone(), rows[3].clone(), rows[4].clone(), rows[5].clone()];
+    let written = lake(root.path()).write_scored(&tenant(), SHARD, Offset(0), Offset(5), &again).unwrap();
+    assert_eq!((written.len(), written[0].first, written[0].rows), (1, Offset(4), 2));
+    assert_eq!(read_scored(root.path()), rows);
+    let other = [reading(1, 1, day)];
+    let error = lake(root.path()).write_scored(&tenant(), SHARD, Offset(0), Offset(5), &other).unwrap_err();
+    assert_eq!(error.kind, LakeErrorKind::Conflict);
+}
+
+#[test]
 fn rows_out_of_order_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let lake = lake(root.path());

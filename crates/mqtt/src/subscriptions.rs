@@ -138,3 +138,25 @@ fn walk(node: &Node, rest: Option<&str>, reserved: bool, found: &mut Vec<(Subscr
         walk(child, rest, false, found);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlapping_filters_count_once_with_the_best_of_both() {
+        let mut trie = Subscriptions::default();
+        let grant = |qos, no_local| Grant { qos, no_local };
+        trie.add("a/#", 1, grant(QoS::AtMostOnce, true));
+        trie.add("a/+", 1, grant(QoS::AtLeastOnce, true));
+        trie.add("+/b", 2, grant(QoS::AtLeastOnce, true));
+        trie.add("a/b", 2, grant(QoS::AtMostOnce, false));
+        let mut found = Vec::new();
+        trie.matching("a/b", &mut found);
+        assert_eq!(found, [(1, grant(QoS::AtLeastOnce, true)), (2, grant(QoS::AtLeastOnce, false))]);
+        for (filter, id) in [("a/#", 1), ("a/+", 1), ("+/b", 2), ("a/b", 2)] {
+            assert!(trie.remove(filter, id));
+        }
+        assert!(trie.is_empty() && trie.root.is_empty(), "branches were left behind");
+    }
+}

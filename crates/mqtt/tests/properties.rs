@@ -1,4 +1,5 @@
 //! Properties of codec, trie and session: what must hold for any input.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::{Bytes, BytesMut};
 use kilter_mqtt::{

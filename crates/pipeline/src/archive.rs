@@ -129,8 +129,10 @@ impl Archive {
                     Ok(()) => self.health.clear(&of),
                     // Nothing is lost: the stream keeps what the lake does not have, and the next round tries again.
                     Err(error) => {
-                        tracing::error!(stream = %name, shard = id.0, error = &error as &dyn std::error::Error, "the lake cannot be written");
-                        self.health.set(&of, format!("the lake of {tenant} cannot be written: {error}"));
+                        if self.health.set(&of, format!("the lake of {tenant} cannot be written: {error}")) {
+                            let error = &error as &dyn std::error::Error;
+                            tracing::error!(stream = %name, shard = id.0, error, "the lake cannot be written");
+                        }
                     }
                 }
             }

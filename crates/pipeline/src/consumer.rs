@@ -60,8 +60,10 @@ impl Health {
     pub fn problems(&self) -> Vec<String> {
         self.0.lock().expect("no holder of the health lock panics").values().cloned().collect()
     }
-    pub fn set(&self, of: &str, problem: String) {
-        self.0.lock().expect("no holder of the health lock panics").insert(of.to_owned(), problem);
+    /// Answers whether that is news: a problem that stays is logged once.
+    pub fn set(&self, of: &str, problem: String) -> bool {
+        let mut problems = self.0.lock().expect("no holder of the health lock panics");
+        problems.insert(of.to_owned(), problem.clone()) != Some(problem)
     }
     pub fn clear(&self, of: &str) {
         self.0.lock().expect("no holder of the health lock panics").remove(of);
@@ -189,17 +191,19 @@ impl Scorer {
             let Some(tenant) = tenant_of(&stream) else { continue };
             for id in (0..shards).map(ShardId) {
                 let key = (stream.clone(), id);
-                let shard = match self.shards.remove(&key) {
+                // A stream that ends before what was read of it is another one of the same name.
+                let same = |shard: &Shard| self.ports.stream.bounds(&stream, id).is_ok_and(|b| b.next >= shard.next);
+                let shard = match self.shards.remove(&key).filter(same) {
                     Some(shard) => Ok(shard),
                     None => Shard::open(&*self.ports.table, &*self.ports.stream, &tenant, &stream, id),
                 };
                 match shard {
                     Ok(shard) => drop(known.insert(key, shard)),
                     Err(error) => {
-                        tracing::error!(%stream, shard = id.0, %error, "the scorer cannot open a shard");
-                        self.ports
-                            .health
-                            .set(&format!("{stream}/{}", id.0), format!("{stream} cannot be scored: {error}"));
+                        let problem = format!("{stream} cannot be scored: {error}");
+                        if self.ports.health.set(&format!("{stream}/{}", id.0), problem) {
+                            tracing::error!(%stream, shard = id.0, %error, "the scorer cannot open a shard");
+                        }
                     }
                 }
             }
@@ -437,3 +441,6 @@ impl Resident {
         self.counts_changed = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

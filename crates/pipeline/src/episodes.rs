@@ -227,17 +227,24 @@ pub fn alert(change: &Change, raised: Timestamp) -> Option<Alert> {
 }
 
 fn cause_in_words(cause: &Cause) -> String {
-    if &*cause.detector == "silence" {
-        return format!("no data for {:.0} s", cause.value);
-    }
+    let (signal, value) = (&cause.signal, number(cause.value));
+    let share = cause.share * 100.0;
+    let [low, high] = cause.expected;
+    let ordinary = (low..=high).contains(&cause.value);
+    let (low, high) = (number(low), number(high));
     let direction = match cause.direction {
         Direction::High => "high",
         Direction::Low => "low",
         Direction::Odd => "odd",
     };
-    let [low, high] = cause.expected.map(number);
-    let share = cause.share * 100.0;
-    format!("{} {direction}: {}, expected {low} to {high} ({share:.0} %)", cause.signal, number(cause.value))
+    match &*cause.detector {
+        "silence" => format!("no data for {:.0} s", cause.value),
+        "stuck" => format!("{signal} stuck at {value} ({share:.0} %)"),
+        "forest" if ordinary => {
+            format!("{signal} {value}, ordinary alone, unusual with the other signals ({share:.0} %)")
+        }
+        _ => format!("{signal} {direction}: {value}, expected {low} to {high} ({share:.0} %)"),
+    }
 }
 
 /// Four significant digits: what an operator reads at a glance.

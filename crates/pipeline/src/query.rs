@@ -5,7 +5,7 @@ use crate::{
     control::{Failure, tenant_view, thing_view, unknown_tenant},
     ingest::Site,
     live::Live,
-    record::{ALERTS, EPISODES},
+    record::{ALERTS, EPISODES, alert_key},
     registry::{Registry, State},
     sequence::{self, Waiting},
 };
@@ -213,7 +213,7 @@ impl Results for PipelineQuery {
                 let wanted = |a: &Alert| filter.thing.as_ref().is_none_or(|thing| a.episode.thing == *thing);
                 all.extend(self.newest(&tenant, ALERTS, filter.limit, wanted)?);
             }
-            all.sort_by(|a, b| (b.raised, &b.key).cmp(&(a.raised, &a.key)));
+            all.sort_by_cached_key(|alert| std::cmp::Reverse(alert_key(alert)));
             all.truncate(filter.limit);
             Ok(all)
         };

@@ -3,7 +3,7 @@
 
 use crate::episodes::{self, Change};
 use kilter_core::{
-    Alert, Episode, Offset, ScoredReading, TenantId, Timestamp,
+    Alert, AlertEvent, Episode, Offset, ScoredReading, TenantId, Timestamp,
     ports::{
         query::LiveEvent,
         table::{Table, TableError, Write},
@@ -27,8 +27,13 @@ pub fn episode_key(episode: &Episode) -> String {
     format!("{}#{}", episode.start.sortable(), episode.id)
 }
 
+/// By time; of one moment (a device that sends what it has kept) what opened comes before what closed.
 pub fn alert_key(alert: &Alert) -> String {
-    format!("{}#{}", alert.raised.sortable(), alert.key)
+    let order = match alert.event {
+        AlertEvent::Opened => 0,
+        AlertEvent::Closed => 1,
+    };
+    format!("{}#{order}#{}", alert.raised.sortable(), alert.key)
 }
 
 /// Rows that the lake has not archived yet: partition of the stream's scoring table, by offset.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod clock;
+pub mod detector;
 mod memory_stream;
 mod memory_table;
 pub mod stream;

@@ -179,13 +179,8 @@ impl StreamAdmin for EmbeddedStream {
     fn delete(&self, stream: &StreamName) -> Result<u64, StreamError> {
         let _admin = self.open_for_change("delete")?;
         let found = self.find("delete", stream)?;
-        let mut records = 0;
-        for shard in &found.shards {
-            // From here on the committer does not touch its files: the same name may soon be a new stream.
-            shard.abandon(faults::no_stream("append", stream));
-            let view = lock(&shard.view);
-            records += view.next - view.first();
-        }
+        let abandon = |shard: &Arc<Shard>| shard.abandon(faults::no_stream("append", stream));
+        let records = found.shards.iter().map(abandon).sum();
         self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(stream);
         catalog::remove(&self.directory, stream)?;
         tracing::info!(%stream, records, "stream deleted");
@@ -213,9 +208,12 @@ impl Stream for EmbeddedStream {
         from: Offset,
         limit: ReadLimit,
     ) -> Result<Vec<Record>, StreamError> {
-        let read = self.shard("read", stream, shard)?.read(from, limit);
-        // A stream that is deleted meanwhile loses its files under the reader.
-        read.or_else(|error| self.shard("read", stream, shard).and(Err(error)))
+        let found = self.shard("read", stream, shard)?;
+        found.read(from, limit).or_else(|error| {
+            // A stream that is deleted meanwhile loses its files under the reader, perhaps to a successor.
+            let now = self.shard("read", stream, shard)?;
+            if Arc::ptr_eq(&found, &now) { Err(error) } else { now.read(from, limit) }
+        })
     }
 
     fn bounds(&self, stream: &StreamName, shard: ShardId) -> Result<Bounds, StreamError> {

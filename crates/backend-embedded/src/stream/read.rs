@@ -142,6 +142,6 @@ impl Batch {
     }
 
     fn full(&self) -> bool {
-        self.records.len() >= self.limit.records || self.bytes >= self.limit.bytes
+        self.records.len() >= self.limit.records || self.bytes > self.limit.bytes
     }
 }

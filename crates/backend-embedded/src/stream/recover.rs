@@ -37,7 +37,7 @@ pub(crate) fn open_shard(stream: &StreamName, number: u32, directory: &Path) -> 
     }
     let writer = open_last(directory, number, *last)?;
     let active = writer.segment.clone();
-    let view = View { segments, active, end: writer.written, next: writer.next, retain_from: None };
+    let view = View { segments, active, end: writer.written, next: writer.next, retain_from: None, gone: false };
     Ok(Shard {
         stream: stream.clone(),
         number,

@@ -35,7 +35,7 @@ pub(crate) fn enforce(shard: &Shard, config: &StreamConfig, clock: &dyn Clock) {
 /// The oldest sealed segment, provided that nobody needs it any more.
 fn candidate(shard: &Shard) -> Option<Sealed> {
     let view = lock(&shard.view);
-    let oldest = view.segments.front()?;
+    let oldest = view.segments.front().filter(|_| !view.gone)?;
     view.retain_from.is_some_and(|needed| oldest.next <= needed).then(|| oldest.clone())
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct View {
     pub next: u64,
     /// `None`: nobody has said yet what is still needed.
     pub retain_from: Option<u64>,
+    /// The stream is deleted; the files under its name may be those of its successor.
+    pub gone: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -214,9 +216,14 @@ impl Shard {
         }
     }
 
-    /// Lets nobody write any more: the files are about to go.
-    pub fn abandon(&self, error: StreamError) {
+    /// Lets neither the committer nor retention touch the files any more: they are about to go. Answers how
+    /// many records they hold.
+    pub fn abandon(&self, error: StreamError) -> u64 {
         lock(&self.writer).failed = Some(error);
+        let _alone = lock(&self.retention);
+        let mut view = lock(&self.view);
+        view.gone = true;
+        view.next - view.first()
     }
 }
 

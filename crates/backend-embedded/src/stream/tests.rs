@@ -222,6 +222,20 @@ fn a_deleted_stream_keeps_the_committer_off_its_successor() {
     assert_eq!(fs::read_dir(&fixture.shard(0).directory).unwrap().count(), 1);
 }
 
+#[test]
+fn retention_of_a_deleted_stream_spares_its_successor() {
+    let fixture = fixture(1, StreamConfig { retention_bytes: 0, ..small_segments() });
+    let fill = || (0..5).for_each(|_| drop(fixture.append("k", &[1; 600]).unwrap()));
+    fill();
+    let old = fixture.shard(0);
+    lock(&old.view).retain_from = Some(5);
+    fixture.stream.delete(&fixture.name).unwrap();
+    fixture.stream.create(&fixture.name, 1).unwrap();
+    fill();
+    retention::enforce(&old, &fixture.stream.config, &fixture.clock);
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len(), 5);
+}
+
 /// Deletes the stream on another thread while `held_up` is let go.
 fn thread_deletes(fixture: &Fixture, held_up: MutexGuard<'_, shard::Writer>) {
     std::thread::scope(|scope| {

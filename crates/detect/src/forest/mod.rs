@@ -10,7 +10,7 @@ mod points;
 mod tree;
 
 use crate::Learn;
-use crate::detector::{Detector, Input, Judgement, Part, Reaction, Slot};
+use crate::detector::{Detector, Input, Judgement, Part, Reaction, Slot, VALUE_MAX};
 use crate::tail::{TAIL_NEEDED, Tail};
 use kilter_core::Direction;
 use points::Points;
@@ -18,7 +18,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tree::{DIMS_MAX, Scratch, Tree};
+use tree::{DIMS_MAX, Lane, Scratch, Tree};
 
 /// Readings that are collected before dimensions and their scales are chosen.
 const FORM_AFTER: usize = 64;
@@ -44,6 +44,14 @@ const REFORM_AFTER: u32 = 2_048;
 /// A coordinate this far out (in robust scales) on average means that the scale no longer fits.
 const OUTGROWN: f32 = 8.0;
 
+/// Up to so many scales coordinates are linear; beyond, logarithmic, so that one monstrous value does not swallow
+/// all cuts.
+const LINEAR: f64 = 4.0;
+/// No coordinate is larger: ln of the largest value, and a little more.
+const COORDINATE_MAX: f32 = 700.0;
+/// A coordinate that moves less than this between readings (but does) is invisible beside the others.
+const SHRUNK: f64 = 1e-7;
+
 /// One signal as a coordinate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Dim {
@@ -52,30 +60,33 @@ struct Dim {
     scale: f64,
     /// The last value, in case the next reading lacks it.
     last: f64,
-    /// Running mean of the magnitude of the coordinate.
+    /// Running means of the coordinate's magnitude, and of how much it moves (in scales).
     magnitude: f32,
+    movement: f64,
     /// Earlier coordinates, latest first.
     earlier: Vec<f32>,
 }
 
 impl Dim {
+    /// Whether the scale no longer has anything to do with the signal.
+    fn is_misfit(&self) -> bool {
+        self.magnitude > OUTGROWN || (self.movement > 0.0 && self.movement < SHRUNK)
+    }
+
     fn coordinate(&self, value: f64) -> f32 {
-        /// Up to here linear; beyond, logarithmic, so that one monstrous value does not swallow all cuts.
-        const LINEAR: f64 = 4.0;
-        let z = (value - self.centre) / self.scale;
+        let z = ((value - self.centre) / self.scale).clamp(-VALUE_MAX, VALUE_MAX);
         let bent = if z.abs() <= LINEAR { z } else { z.signum() * (LINEAR + (z.abs() - LINEAR + 1.0).ln()) };
         bent as f32
     }
 
     fn value(&self, coordinate: f32) -> f64 {
-        const LINEAR: f64 = 4.0;
         let bent = f64::from(coordinate);
         let z = if bent.abs() <= LINEAR {
             bent
         } else {
-            bent.signum() * (LINEAR - 1.0 + (bent.abs() - LINEAR).min(700.0).exp())
+            bent.signum() * (LINEAR - 1.0 + (bent.abs() - LINEAR).min(f64::from(COORDINATE_MAX)).exp())
         };
-        (self.centre + z * self.scale).clamp(-crate::detector::VALUE_MAX, crate::detector::VALUE_MAX)
+        (self.centre + z * self.scale).clamp(-VALUE_MAX, VALUE_MAX)
     }
 }
 
@@ -131,14 +142,15 @@ impl Forest {
         (SHINGLE_DIMS / self.dims.len().max(1)).max(1)
     }
 
-    fn width(&self) -> usize {
-        (self.dims.len() * self.shingle()).next_multiple_of(4)
+    fn lanes(&self) -> usize {
+        (self.dims.len() * self.shingle()).div_ceil(4)
     }
 
-    fn point(&self, values: &[(Slot, f64)]) -> [f32; DIMS_MAX] {
-        let mut point = [0f32; DIMS_MAX];
+    /// The reading as a point; only the first lanes are in use.
+    fn point(&self, values: &[(Slot, f64)]) -> [Lane; DIMS_MAX / 4] {
+        let mut point = [[0f32; 4]; DIMS_MAX / 4];
         let shingle = self.shingle();
-        for (dim, place) in self.dims.iter().zip(point.chunks_exact_mut(shingle)) {
+        for (dim, place) in self.dims.iter().zip(point.as_flattened_mut().chunks_exact_mut(shingle)) {
             place[0] = dim.coordinate(value_of(values, dim.slot).unwrap_or(dim.last));
             place[1..].copy_from_slice(&dim.earlier);
         }
@@ -146,7 +158,7 @@ impl Forest {
     }
 
     /// `None` while there are too few samples.
-    fn look(&self, point: &[f32]) -> Option<Sighting> {
+    fn look(&self, point: &[Lane]) -> Option<Sighting> {
         if self.groups.iter().any(|group| group.points.total() < SAMPLES_MIN) {
             return None;
         }
@@ -185,7 +197,7 @@ impl Forest {
             let mut near: Vec<f32> = sighting
                 .neighbours
                 .iter()
-                .map(|&(group, leaf)| self.groups[usize::from(group)].points.at(leaf)[i * shingle])
+                .map(|&(group, leaf)| self.groups[usize::from(group)].points.coordinate(leaf, i * shingle))
                 .collect();
             near.sort_unstable_by(f32::total_cmp);
             let expected = [near[near.len() / 10], near[near.len() - 1 - near.len() / 10]].map(|x| dim.value(x));
@@ -222,7 +234,7 @@ impl Forest {
         let present = |slot: Slot| self.presence.get(usize::from(slot)).copied().unwrap_or(0.0);
         let gone = self.dims.iter().any(|dim| present(dim.slot) < 0.02);
         let regular = self.presence.iter().filter(|&&presence| presence > 0.98).count().min(DIMS_MAX);
-        gone || regular > self.dims.len() || self.dims.iter().any(|dim| dim.magnitude > OUTGROWN)
+        gone || regular > self.dims.len() || self.dims.iter().any(Dim::is_misfit)
     }
 
     /// Chooses dimensions and scales from the collected readings, then learns those.
@@ -238,17 +250,17 @@ impl Forest {
         for dim in &mut self.dims {
             dim.earlier = vec![dim.coordinate(dim.last); shingle - 1];
         }
-        let group = Group { points: Points::new(self.width()), trees: vec![Tree::default(); TREES_PER_GROUP] };
+        let group = Group { points: Points::new(self.lanes()), trees: vec![Tree::default(); TREES_PER_GROUP] };
         self.groups = if self.dims.is_empty() { Vec::new() } else { vec![group; GROUPS] };
         self.learned = 0;
         for values in &collected {
             let point = self.point(values);
-            self.take_in(&point[..self.width()]);
+            self.take_in(&point[..self.lanes()]);
             self.move_on(values);
         }
     }
 
-    fn take_in(&mut self, point: &[f32]) {
+    fn take_in(&mut self, point: &[Lane]) {
         self.learned = self.learned.saturating_add(1);
         let chance = (SAMPLES_MAX as f64 / f64::from(self.learned)).max(ACCEPT_MIN);
         let mut scratch = Scratch::default();
@@ -273,7 +285,10 @@ impl Forest {
     /// Last values and earlier coordinates.
     fn move_on(&mut self, values: &[(Slot, f64)]) {
         for dim in &mut self.dims {
-            dim.last = value_of(values, dim.slot).unwrap_or(dim.last);
+            let value = value_of(values, dim.slot).unwrap_or(dim.last);
+            let moved = ((value - dim.last) / dim.scale).abs().min(1.0);
+            dim.movement += (moved - dim.movement) / f64::from(PRESENCE_MEMORY);
+            dim.last = value;
             let coordinate = dim.coordinate(dim.last);
             dim.magnitude += (coordinate.abs() - dim.magnitude) / PRESENCE_MEMORY;
             if let Some(oldest) = dim.earlier.last_mut() {
@@ -301,7 +316,15 @@ fn formed(slot: Slot, mut values: Vec<f64>) -> Dim {
     // A flat signal is measured against its own magnitude: a hundredth of it, or one unit around zero.
     let flat = if centre == 0.0 { 1.0 } else { 0.01 * centre.abs() };
     let scale = if spread.max(extremes) > 1e-9 * centre.abs() { spread.max(extremes) } else { flat };
-    Dim { slot, centre, scale: scale.max(f64::MIN_POSITIVE), last: first, magnitude: 0.0, earlier: Vec::new() }
+    Dim {
+        slot,
+        centre,
+        scale: scale.clamp(f64::MIN_POSITIVE, VALUE_MAX),
+        last: first,
+        magnitude: 0.0,
+        movement: 1.0,
+        earlier: Vec::new(),
+    }
 }
 
 impl Detector for Forest {
@@ -314,7 +337,7 @@ impl Detector for Forest {
             return Reaction::warming(seen, needed, 0.0);
         }
         let point = self.point(input.values);
-        let Some(sighting) = self.look(&point[..self.width()]) else { return Reaction::warming(seen, needed, 0.0) };
+        let Some(sighting) = self.look(&point[..self.lanes()]) else { return Reaction::warming(seen, needed, 0.0) };
         let now = self.scores.score(sighting.score);
         let lasting = self.means.score(self.mean_with(sighting.score));
         let (Some(now), Some(lasting)) = (now, lasting) else {
@@ -355,7 +378,7 @@ impl Detector for Forest {
             self.means.learn(self.mean, input.readings_per_week);
         }
         let point = self.point(input.values);
-        self.take_in(&point[..self.width()]);
+        self.take_in(&point[..self.lanes()]);
         self.move_on(input.values);
     }
 
@@ -374,23 +397,23 @@ impl Detector for Forest {
     }
 
     fn is_sound(&self) -> bool {
-        let width = self.width();
+        let lanes = self.lanes();
         let shingle = self.shingle();
         let dims_fit = self.dims.len() <= DIMS_MAX
             && self.dims.is_sorted_by(|a, b| a.slot < b.slot)
             && self.dims.iter().all(|dim| {
-                dim.centre.is_finite()
-                    && dim.scale.is_finite()
-                    && dim.scale > 0.0
-                    && dim.last.is_finite()
+                dim.centre.abs() <= VALUE_MAX
+                    && (f64::MIN_POSITIVE..=VALUE_MAX).contains(&dim.scale)
+                    && dim.last.abs() <= VALUE_MAX
                     && dim.magnitude.is_finite()
+                    && dim.movement.is_finite()
                     && dim.earlier.len() == shingle - 1
-                    && dim.earlier.iter().all(|x| x.is_finite())
+                    && dim.earlier.iter().all(|x| x.abs() <= COORDINATE_MAX)
             });
         let groups_fit = self.groups.len() == if self.dims.is_empty() { 0 } else { GROUPS }
             && self.groups.iter().all(|group| {
-                group.points.width() == width
-                    && group.points.is_sound(SAMPLES_MAX)
+                group.points.lanes() == lanes
+                    && group.points.is_sound(SAMPLES_MAX, COORDINATE_MAX)
                     && group.trees.len() == TREES_PER_GROUP
                     && group.trees.iter().all(|tree| tree.is_sound(&group.points))
             });
@@ -398,16 +421,17 @@ impl Detector for Forest {
             && groups_fit
             && self.collected.len() <= FORM_AFTER
             && self.collected.iter().all(|values| values.len() <= crate::SIGNALS_MAX)
+            && self.collected.iter().flatten().all(|(_, value)| value.abs() <= VALUE_MAX)
             && self.presence.len() <= usize::from(Slot::MAX)
-            && self.presence.iter().all(|x| x.is_finite())
-            && self.mean.is_finite()
+            && self.presence.iter().all(|x| (0.0..=2.0).contains(x))
+            && (0.0..1e6).contains(&self.mean)
             && self.scores.is_sound()
             && self.means.is_sound()
     }
 
     fn memory_bytes(&self) -> usize {
         let collected: usize = self.collected.iter().map(|values| 24 + values.len() * 16).sum();
-        let group = Points::memory_bytes(self.width(), SAMPLES_MAX) + TREES_PER_GROUP * Tree::memory_bytes(SAMPLES_MAX);
+        let group = Points::memory_bytes(self.lanes(), SAMPLES_MAX) + TREES_PER_GROUP * Tree::memory_bytes(SAMPLES_MAX);
         size_of::<Self>()
             + collected
             + self.dims.len() * (size_of::<Dim>() + self.shingle() * 4)

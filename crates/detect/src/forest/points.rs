@@ -1,14 +1,15 @@
 //! The points that a group of trees shares: a time-decaying random sample of what was seen, equal ones counted.
 
+use super::tree::Lane;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 
-/// Points with reference counts in one flat store, `width` coordinates each.
+/// Points with reference counts in one flat store, `lanes` lanes each.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Points {
-    width: u8,
-    coordinates: Vec<f32>,
+    lanes: u8,
+    coordinates: Vec<Lane>,
     /// How many samples each point stands for; 0 marks a free place.
     copies: Vec<u16>,
     distinct: u16,
@@ -16,19 +17,28 @@ pub struct Points {
 }
 
 impl Points {
-    /// `width` is a multiple of four, so that boxes are worked on in lanes.
-    pub fn new(width: usize) -> Self {
-        Self { width: width as u8, ..Self::default() }
+    pub fn new(lanes: usize) -> Self {
+        Self { lanes: lanes as u8, ..Self::default() }
     }
 
-    pub fn width(&self) -> usize {
-        usize::from(self.width)
+    pub fn lanes(&self) -> usize {
+        usize::from(self.lanes)
     }
 
-    #[inline]
-    pub fn at(&self, index: u8) -> &[f32] {
-        let start = usize::from(index) * self.width();
-        &self.coordinates[start..start + self.width()]
+    fn lanes_of(&self, index: u8) -> &[Lane] {
+        let start = usize::from(index) * self.lanes();
+        &self.coordinates[start..start + self.lanes()]
+    }
+
+    /// `L` is the number of lanes.
+    #[inline(always)]
+    pub fn at<const L: usize>(&self, index: u8) -> &[Lane; L] {
+        let start = usize::from(index) * L;
+        self.coordinates[start..start + L].first_chunk().expect("a slice of L lanes has L lanes")
+    }
+
+    pub fn coordinate(&self, index: u8, dim: usize) -> f32 {
+        self.lanes_of(index).as_flattened()[dim]
     }
 
     pub fn copies(&self, index: u8) -> u16 {
@@ -46,9 +56,9 @@ impl Points {
     }
 
     /// Adds a sample. `Ok` is the index of a point that was not there before, `Err` that of an equal one.
-    pub fn add(&mut self, point: &[f32]) -> Result<u8, u8> {
+    pub fn add(&mut self, point: &[Lane]) -> Result<u8, u8> {
         self.total += 1;
-        let known = (0..self.copies.len()).find(|&i| self.copies[i] > 0 && self.at(i as u8) == point);
+        let known = (0..self.copies.len()).find(|&i| self.copies[i] > 0 && self.lanes_of(i as u8) == point);
         if let Some(index) = known {
             self.copies[index] += 1;
             return Err(index as u8);
@@ -59,7 +69,7 @@ impl Points {
             self.copies.push(0);
             self.coordinates.extend_from_slice(point);
         } else {
-            let start = index * self.width();
+            let start = index * self.lanes();
             self.coordinates[start..start + point.len()].copy_from_slice(point);
         }
         self.copies[index] = 1;
@@ -83,17 +93,17 @@ impl Points {
         Some(index as u8)
     }
 
-    pub fn is_sound(&self, samples_max: usize) -> bool {
+    pub fn is_sound(&self, samples_max: usize, coordinate_max: f32) -> bool {
         let total: usize = self.copies.iter().map(|&copies| usize::from(copies)).sum();
         self.copies.len() <= samples_max
-            && self.coordinates.len() == self.copies.len() * self.width()
-            && self.coordinates.iter().all(|x| x.is_finite())
+            && self.coordinates.len() == self.copies.len() * self.lanes()
+            && self.coordinates.as_flattened().iter().all(|x| x.abs() <= coordinate_max)
             && total == self.total()
             && total <= samples_max
             && self.copies.iter().filter(|&&copies| copies > 0).count() == self.distinct()
     }
 
-    pub fn memory_bytes(width: usize, samples_max: usize) -> usize {
-        size_of::<Self>() + samples_max * (width * size_of::<f32>() + size_of::<u16>())
+    pub fn memory_bytes(lanes: usize, samples_max: usize) -> usize {
+        size_of::<Self>() + samples_max * (lanes * size_of::<Lane>() + size_of::<u16>())
     }
 }

@@ -45,32 +45,46 @@ impl Node {
     }
 }
 
-/// A bounding box.
+/// A point's coordinates, four to a lane, so that boxes are worked on four coordinates at a time.
+pub type Lane = [f32; 4];
+
+/// A bounding box of points of `L` lanes; the number is fixed so that a box lives in registers.
 #[derive(Clone, Copy)]
-struct Bounds {
-    low: [f32; DIMS_MAX],
-    high: [f32; DIMS_MAX],
+struct Bounds<const L: usize> {
+    low: [Lane; L],
+    high: [Lane; L],
 }
 
-impl Bounds {
-    fn of(point: &[f32]) -> Self {
-        let mut bounds = Self { low: [0.0; DIMS_MAX], high: [0.0; DIMS_MAX] };
-        bounds.low[..point.len()].copy_from_slice(point);
-        bounds.high[..point.len()].copy_from_slice(point);
-        bounds
+impl<const L: usize> Bounds<L> {
+    fn of(point: &[Lane; L]) -> Self {
+        Self { low: *point, high: *point }
     }
 
-    /// `point` is a whole number of lanes long.
-    #[inline]
-    fn include(&mut self, point: &[f32]) {
-        let (low, high) = (self.low.as_chunks_mut::<4>().0, self.high.as_chunks_mut::<4>().0);
-        for ((low, high), x) in low.iter_mut().zip(high).zip(point.as_chunks::<4>().0) {
-            for lane in 0..4 {
-                low[lane] = if x[lane] < low[lane] { x[lane] } else { low[lane] };
-                high[lane] = if x[lane] > high[lane] { x[lane] } else { high[lane] };
+    #[inline(always)]
+    fn include(&mut self, point: &[Lane; L]) {
+        for ((low, high), x) in self.low.iter_mut().zip(&mut self.high).zip(point) {
+            for ((low, high), &x) in low.iter_mut().zip(high).zip(x) {
+                *low = if x < *low { x } else { *low };
+                *high = if x > *high { x } else { *high };
             }
         }
     }
+}
+
+/// Calls a method with the number of lanes as a constant.
+macro_rules! with_lanes {
+    ($lanes:expr, $self:ident.$method:ident($($argument:expr),*)) => {
+        match $lanes {
+            0 | 1 => $self.$method::<1>($($argument),*),
+            2 => $self.$method::<2>($($argument),*),
+            3 => $self.$method::<3>($($argument),*),
+            4 => $self.$method::<4>($($argument),*),
+            5 => $self.$method::<5>($($argument),*),
+            6 => $self.$method::<6>($($argument),*),
+            7 => $self.$method::<7>($($argument),*),
+            _ => $self.$method::<8>($($argument),*),
+        }
+    };
 }
 
 /// What a tree says about a point.
@@ -99,69 +113,83 @@ impl Tree {
     }
 
     /// Adds to `bounds` (of `child`) the other leaves of its parent.
-    #[inline]
-    fn widen(&self, bounds: &mut Bounds, parent: Node, child: Node, points: &Points) {
-        let before = parent.leaf..child.leaf;
-        let after = child.leaf + child.leaves..parent.leaf + parent.leaves;
-        for &leaf in self.leaves[before].iter().chain(&self.leaves[after]) {
-            bounds.include(points.at(leaf));
+    #[inline(always)]
+    fn widen<const L: usize>(&self, bounds: &mut Bounds<L>, parent: Node, child: Node, points: &Points) {
+        let mut wide = *bounds;
+        for range in [parent.leaf..child.leaf, child.leaf + child.leaves..parent.leaf + parent.leaves] {
+            for &leaf in &self.leaves[range] {
+                wide.include(points.at(leaf));
+            }
         }
+        *bounds = wide;
     }
 
     /// The expected score over all trees that could have been drawn for this point set and the point (the dynamic
     /// score), split by dimension: each cut that would isolate the point counts for its dimension.
     /// `None` for an empty tree.
-    pub fn score(&self, point: &[f32], points: &Points, scratch: &mut Scratch) -> Option<Finding> {
+    pub fn score(&self, point: &[Lane], points: &Points, scratch: &mut Scratch) -> Option<Finding> {
+        with_lanes!(points.lanes(), self.score_in(point, points, scratch))
+    }
+
+    fn score_in<const L: usize>(&self, point: &[Lane], points: &Points, scratch: &mut Scratch) -> Option<Finding> {
+        let point: &[Lane; L] = point.first_chunk()?;
         if self.leaves.is_empty() {
             return None;
         }
-        self.path(point, &mut scratch.path);
+        self.path(point.as_flattened(), &mut scratch.path);
         let mut depth = scratch.path.len() - 1;
-        let last = scratch.path[depth];
-        let neighbour = self.leaves[last.leaf];
-        let width = point.len();
-        let mut bounds = Bounds::of(points.at(neighbour));
-        let own = &mut scratch.own;
-        own[..width].fill(0.0);
-        let mut score = 0.0f32;
-        if points.at(neighbour) == point {
+        let neighbour = self.leaves[scratch.path[depth].leaf];
+        let mut bounds = Bounds::<L>::of(points.at(neighbour));
+        let mut found = Isolation { score: 0.0, own: [[0.0; 4]; L] };
+        let mut outside = true;
+        if points.at::<L>(neighbour) == point {
             // Known already: as deep as its copies would reach, and the less odd the larger their part.
             let copies = f32::from(points.copies(neighbour));
             let seen = 1.0 - copies / (2.0 * points.total() as f32);
-            score = seen / (depth as f32 + (1.0 + copies).log2());
-            let each = score / width as f32;
-            own[..width].fill(each);
+            found.score = seen / (depth as f32 + (1.0 + copies).log2());
+            found.own = [[found.score / (4 * L) as f32; 4]; L];
         } else {
-            isolate(&mut score, own, &bounds, point, depth);
+            outside = found.isolate(&bounds, point, depth);
         }
-        while depth > 0 {
+        // Every box above one that holds the point holds the point.
+        while depth > 0 && outside {
             let (parent, child) = (scratch.path[depth - 1], scratch.path[depth]);
             self.widen(&mut bounds, parent, child, points);
             depth -= 1;
-            isolate(&mut score, own, &bounds, point, depth);
+            outside = found.isolate(&bounds, point, depth);
         }
-        for (sum, own) in scratch.shares[..width].iter_mut().zip(&own[..width]) {
+        for (sum, own) in scratch.shares.iter_mut().zip(found.own.as_flattened()) {
             *sum += own;
         }
-        Some(Finding { score, neighbour })
+        Some(Finding { score: found.score, neighbour })
     }
 
     /// Inserts the point with index `new`, which differs from every point in the tree. The tree is then distributed
     /// as one drawn for the enlarged set.
     pub fn insert(&mut self, new: u8, points: &Points, rng: &mut Xoshiro256PlusPlus, scratch: &mut Scratch) {
+        with_lanes!(points.lanes(), self.insert_in(new, points, rng, scratch));
+    }
+
+    fn insert_in<const L: usize>(
+        &mut self,
+        new: u8,
+        points: &Points,
+        rng: &mut Xoshiro256PlusPlus,
+        scratch: &mut Scratch,
+    ) {
         if self.leaves.is_empty() {
             self.leaves.push(new);
             return;
         }
-        let point = points.at(new);
+        let point = points.at::<L>(new).as_flattened();
         self.path(point, &mut scratch.path);
-        self.boxes(points, scratch);
-        for at in 0..scratch.path.len() {
+        let boxes = self.boxes::<L>(points, &scratch.path);
+        for (at, bounds) in boxes.iter().enumerate() {
             let node = scratch.path[at];
-            let bounds = &scratch.boxes[at];
-            let Some((dim, value)) = random_cut(bounds, point, rng) else { continue };
+            let (low, high) = (bounds.low.as_flattened(), bounds.high.as_flattened());
+            let Some((dim, value)) = random_cut(low, high, point, rng) else { continue };
             let goes_left = point[dim] <= value;
-            let separates = if goes_left { value < bounds.low[dim] } else { value >= bounds.high[dim] };
+            let separates = if goes_left { value < low[dim] } else { value >= high[dim] };
             if !separates {
                 continue;
             }
@@ -177,16 +205,16 @@ impl Tree {
         }
     }
 
-    /// The boxes of all nodes on the path in `scratch`.
-    fn boxes(&self, points: &Points, scratch: &mut Scratch) {
-        let depth = scratch.path.len() - 1;
-        let mut bounds = Bounds::of(points.at(self.leaves[scratch.path[depth].leaf]));
-        scratch.boxes.clear();
-        scratch.boxes.resize(depth + 1, bounds);
+    /// The boxes of all nodes on the path.
+    fn boxes<const L: usize>(&self, points: &Points, path: &[Node]) -> Vec<Bounds<L>> {
+        let depth = path.len() - 1;
+        let mut bounds = Bounds::<L>::of(points.at(self.leaves[path[depth].leaf]));
+        let mut boxes = vec![bounds; depth + 1];
         for at in (0..depth).rev() {
-            self.widen(&mut bounds, scratch.path[at], scratch.path[at + 1], points);
-            scratch.boxes[at] = bounds;
+            self.widen(&mut bounds, path[at], path[at + 1], points);
+            boxes[at] = bounds;
         }
+        boxes
     }
 
     /// Removes the point with index `old`; its sibling takes the place of their parent.
@@ -227,7 +255,8 @@ impl Tree {
             }
             let cut = self.cuts[node.cut];
             let left = usize::from(cut.left);
-            if left == 0 || left >= node.leaves || usize::from(cut.dim) >= points.width() || !cut.value.is_finite() {
+            if left == 0 || left >= node.leaves || usize::from(cut.dim) >= 4 * points.lanes() || !cut.value.is_finite()
+            {
                 return false;
             }
             open.extend(node.children(cut));
@@ -243,58 +272,63 @@ impl Tree {
 /// Room that one call needs and the next may reuse.
 pub struct Scratch {
     path: Vec<Node>,
-    boxes: Vec<Bounds>,
-    own: [f32; DIMS_MAX],
     /// Sum over trees of the score's parts by dimension.
     pub shares: [f32; DIMS_MAX],
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { path: Vec::with_capacity(32), boxes: Vec::new(), own: [0.0; DIMS_MAX], shares: [0.0; DIMS_MAX] }
+        Self { path: Vec::with_capacity(32), shares: [0.0; DIMS_MAX] }
     }
 }
 
-/// At a node of this depth a random cut isolates the point with the probability that its box would grow by;
-/// otherwise what is below decides.
-#[inline]
-fn isolate(score: &mut f32, own: &mut [f32; DIMS_MAX], bounds: &Bounds, point: &[f32], depth: usize) {
-    let width = point.len();
-    let mut overhang = [0f32; DIMS_MAX];
-    let (mut outside, mut range) = (0.0, 0.0);
-    for j in 0..width {
-        let below = bounds.low[j] - point[j];
-        let above = point[j] - bounds.high[j];
-        let over = if below > above { below } else { above };
-        let over = if over > 0.0 { over } else { 0.0 };
-        overhang[j] = over;
-        outside += over;
-        range += bounds.high[j] - bounds.low[j];
-    }
-    if outside <= 0.0 {
-        return;
-    }
-    let total = outside + range;
-    let unseen = 1.0 / (depth as f32 + 1.0);
-    let inside = range / total;
-    *score = *score * inside + outside / total * unseen;
-    for j in 0..width {
-        own[j] = own[j] * inside + overhang[j] / total * unseen;
+/// A score in the making, from the leaf upwards, with its parts by dimension.
+struct Isolation<const L: usize> {
+    score: f32,
+    own: [Lane; L],
+}
+
+impl<const L: usize> Isolation<L> {
+    /// At a node of this depth a random cut isolates the point with the probability that its box would grow by;
+    /// otherwise what is below decides. Says whether the point is outside.
+    #[inline(always)]
+    fn isolate(&mut self, bounds: &Bounds<L>, point: &[Lane; L], depth: usize) -> bool {
+        let mut overhang = [[0f32; 4]; L];
+        let (mut outside, mut range) = ([0f32; 4], [0f32; 4]);
+        for l in 0..L {
+            for j in 0..4 {
+                let (low, high, x) = (bounds.low[l][j], bounds.high[l][j], point[l][j]);
+                let over = if low - x > x - high { low - x } else { x - high };
+                overhang[l][j] = if over > 0.0 { over } else { 0.0 };
+                outside[j] += overhang[l][j];
+                range[j] += high - low;
+            }
+        }
+        let outside: f32 = outside.iter().sum();
+        if outside <= 0.0 {
+            return false;
+        }
+        let total = outside + range.iter().sum::<f32>();
+        let (inside, unseen) = (1.0 - outside / total, 1.0 / (depth as f32 + 1.0));
+        self.score = self.score * inside + outside / total * unseen;
+        for (own, over) in self.own.as_flattened_mut().iter_mut().zip(overhang.as_flattened()) {
+            *own = *own * inside + over / total * unseen;
+        }
+        true
     }
 }
 
-/// A cut of the box that holds `bounds` and `point`: dimension by side length, place uniform.
+/// A cut of the box that holds `low` to `high` and `point`: dimension by side length, place uniform.
 /// `None` if that box is a point.
-fn random_cut(bounds: &Bounds, point: &[f32], rng: &mut Xoshiro256PlusPlus) -> Option<(usize, f32)> {
-    let width = point.len();
+fn random_cut(low: &[f32], high: &[f32], point: &[f32], rng: &mut Xoshiro256PlusPlus) -> Option<(usize, f32)> {
     let side = |j: usize| {
-        let (low, high) = (bounds.low[j].min(point[j]), bounds.high[j].max(point[j]));
+        let (low, high) = (low[j].min(point[j]), high[j].max(point[j]));
         (low, high, f64::from(high) - f64::from(low))
     };
-    let total: f64 = (0..width).map(|j| side(j).2).sum();
+    let total: f64 = (0..point.len()).map(|j| side(j).2).sum();
     let mut place = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
     let mut chosen = None;
-    for j in 0..width {
+    for j in 0..point.len() {
         let (low, high, length) = side(j);
         if length <= 0.0 {
             continue;
@@ -308,4 +342,81 @@ fn random_cut(bounds: &Bounds, point: &[f32], rng: &mut Xoshiro256PlusPlus) -> O
         place -= length;
     }
     chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_xoshiro::rand_core::SeedableRng;
+
+    fn grown(coordinates: &[Lane], rng: &mut Xoshiro256PlusPlus) -> (Tree, Points) {
+        let (mut tree, mut points) = (Tree::default(), Points::new(1));
+        for point in coordinates {
+            if let Ok(new) = points.add(&[*point]) {
+                tree.insert(new, &points, rng, &mut Scratch::default());
+            }
+        }
+        (tree, points)
+    }
+
+    /// Theorem 2 of Guha et al.: whatever was inserted and removed on the way, the root's cut falls on a dimension
+    /// with the probability of that side's length.
+    #[test]
+    fn insertion_and_removal_keep_the_distribution() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        // The last point reaches far along the first side and is removed again: sides 1, 2, 3 and 0 remain.
+        let coordinates = [
+            [0.0, 2.0, 3.0, 5.0],
+            [1.0, 0.0, 1.0, 5.0],
+            [0.5, 1.0, 0.0, 5.0],
+            [0.2, 0.3, 2.0, 5.0],
+            [9.0, 1.0, 1.0, 5.0],
+        ];
+        let tries = 20_000;
+        let mut counts = [0u32; 4];
+        for _ in 0..tries {
+            let (mut tree, _) = grown(&coordinates, &mut rng);
+            tree.remove(4);
+            counts[usize::from(tree.cuts[0].dim)] += 1;
+        }
+        for (dim, side) in [1.0, 2.0, 3.0, 0.0].into_iter().enumerate() {
+            let (share, expected) = (f64::from(counts[dim]) / f64::from(tries), side / 6.0);
+            assert!((share - expected).abs() < 0.015, "dimension {dim}: {share} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn stays_a_tree_under_random_insertions_and_removals() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
+        let (mut tree, mut points) = (Tree::default(), Points::new(2));
+        for step in 0..5_000 {
+            if points.total() >= 192 || step % 5 == 4 {
+                if let Some(old) = points.drop_random(&mut rng) {
+                    tree.remove(old);
+                }
+            } else {
+                // A coarse grid, so that many points are equal in some or all coordinates.
+                let point = [0; 2].map(|_| [0; 4].map(|_| (rng.next_u64() % 2) as f32));
+                if let Ok(new) = points.add(&point) {
+                    tree.insert(new, &points, &mut rng, &mut Scratch::default());
+                }
+            }
+            assert!(tree.is_sound(&points) && points.is_sound(192, 1.0), "after step {step}");
+        }
+    }
+
+    #[test]
+    fn an_outlier_scores_higher_and_its_dimension_is_blamed() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
+        let cloud: Vec<Lane> = (0..100).map(|_| [0; 4].map(|_| (rng.next_u64() % 1_000) as f32 / 1_000.0)).collect();
+        let (mut inside, mut outside, mut scratch) = (0.0, 0.0, Scratch::default());
+        for _ in 0..32 {
+            let (tree, points) = grown(&cloud, &mut rng);
+            inside += tree.score(&[[0.5, 0.5, 0.5, 0.5]], &points, &mut Scratch::default()).unwrap().score;
+            outside += tree.score(&[[0.5, 0.5, 4.0, 0.5]], &points, &mut scratch).unwrap().score;
+        }
+        assert!(outside > 2.0 * inside, "{outside} against {inside}");
+        let total: f32 = scratch.shares.iter().sum();
+        assert!((total - outside).abs() < 1e-2 && scratch.shares[2] > 0.8 * total, "{:?}", &scratch.shares[..4]);
+    }
 }

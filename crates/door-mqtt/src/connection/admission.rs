@@ -12,7 +12,7 @@ use kilter_mqtt::{
     subscriptions::Grant,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::debug;
+use tracing::info;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn connect(&mut self, request: ConnectRequest) -> Option<End> {
@@ -29,7 +29,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.accept();
         self.half_open = None;
         self.shared.meters.connects_accepted.increment(1);
-        debug!(peer = %self.peer.address, client_id = %self.client_id, version = ?self.session.version(), "MQTT: connected");
+        info!(peer = %self.peer.address, client_id = %self.client_id, version = ?self.session.version(), "MQTT: connected");
         None
     }
 
@@ -88,12 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.subscribed(request.packet_id, outcomes);
     }
 
-    fn subscribe_one(
-        &mut self,
-        filter: &str,
-        asked: QoS,
-        no_local: bool,
-    ) -> Result<(String, QoS), ReasonCode> {
+    fn subscribe_one(&mut self, filter: &str, asked: QoS, no_local: bool) -> Result<(String, QoS), ReasonCode> {
         let subject = Subject {
             peer: self.peer.address,
             client_id: &self.client_id,

@@ -11,14 +11,17 @@ use crate::{
     refusals::{Kind, Refusals, Subject},
     socket::{Progress, Socket},
 };
-use kilter_core::ports::ingest::{Client, Ingest, Principal};
+use kilter_core::{
+    Action,
+    ports::ingest::{Client, Ingest, Principal},
+};
 use kilter_mqtt::{
     Decoder, ReasonCode,
     session::{Closing, Delivered, Limits, Session, Todo},
     subscriptions::SubscriberId,
 };
 use publishing::log_storage;
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     select,
@@ -26,7 +29,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 /// Bytes written but not taken by the client beyond which nothing more is read or delivered: a client that
 /// does not read its acknowledgements gets no more of them.
@@ -68,19 +71,26 @@ struct Member {
 
 /// How a connection ended.
 struct End {
+    why: Cow<'static, str>,
+    /// Where it was a refusal.
+    refusal: Option<Kind>,
+    /// Where there is one.
     send_will: bool,
-    /// What to say in the log when it was a refusal.
-    refusal: Option<(Kind, String)>,
 }
 
 impl End {
     fn refused(kind: Kind, closing: Closing) -> Self {
-        Self { send_will: true, refusal: Some((kind, closing.why.into_owned())) }
+        Self { why: closing.why, refusal: Some(kind), send_will: true }
     }
 
     /// The identity is gone: what it left behind is not sent either.
     fn disowned(kind: Kind, closing: Closing) -> Self {
         Self { send_will: false, ..Self::refused(kind, closing) }
+    }
+
+    /// Nothing was refused.
+    fn parted(why: impl Into<Cow<'static, str>>) -> Self {
+        Self { why: why.into(), refusal: None, send_will: true }
     }
 }
 
@@ -204,13 +214,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn progressed(&self, progress: io::Result<Progress>) -> Option<End> {
-        let why = match progress {
-            Ok(Progress::Read(0)) => "the client closed the connection".to_owned(),
-            Ok(_) => return None,
-            Err(error) => format!("the connection broke: {error}"),
-        };
-        debug!(peer = %self.peer.address, client_id = %self.client_id, why, "MQTT: connection lost");
-        Some(End { send_will: true, refusal: None })
+        match progress {
+            Ok(Progress::Read(0)) => Some(End::parted("the client closed the connection without a goodbye")),
+            Ok(_) => None,
+            Err(error) => Some(End::parted(format!("the connection broke: {error}"))),
+        }
     }
 
     /// Everything that is complete in the read buffer; consecutive messages go to the pipeline as one.
@@ -264,8 +272,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn closed(&self, closing: Closing) -> End {
-        if closing.graceful {
-            return End { send_will: false, refusal: None };
+        if closing.by_client {
+            return End::parted(closing.why);
         }
         if self.member.is_none() {
             self.shared.meters.connects_refused.increment(1);
@@ -318,16 +326,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             None
         };
-        let ended = timeout(drain_time_max, settled).await.unwrap_or(None);
+        let ended = match timeout(drain_time_max, settled).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                warn!(client_id = %self.client_id, "MQTT: stopped before all messages were kept; they are not acknowledged");
+                self.waiting = Waiting::default();
+                None
+            }
+        };
         let closing = self.session.close(ReasonCode::SERVER_SHUTTING_DOWN, "the server is shutting down");
-        debug!(peer = %self.peer.address, client_id = %self.client_id, why = %closing.why, "MQTT: connection closed");
         // A device is not dead because the server goes: wills stay unsent.
-        ended.map_or(End { send_will: false, refusal: None }, |end| End { send_will: false, ..end })
+        End { send_will: false, ..ended.unwrap_or_else(|| End::parted(closing.why)) }
     }
 
     async fn finish(mut self, end: End) {
-        if let Some((kind, reason)) = &end.refusal {
-            self.report(*kind, reason);
+        match end.refusal {
+            Some(kind) => self.report(kind, &end.why),
+            None => info!(peer = %self.peer.address, client_id = %self.client_id, why = %end.why, "MQTT: disconnected"),
         }
         self.half_open = None;
         if let Some(member) = self.member.take() {

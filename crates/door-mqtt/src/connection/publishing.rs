@@ -19,8 +19,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn publish(&mut self, mut batch: Vec<Inbound>) -> Option<End> {
         while !batch.is_empty() {
             let client = self.member.as_ref().map(|member| member.client.clone())?;
-            let messages =
-                batch.iter().map(|inbound| InboundMessage { topic: inbound.topic.clone(), payload: inbound.payload.clone() });
+            let messages = batch
+                .iter()
+                .map(|inbound| InboundMessage { topic: inbound.topic.clone(), payload: inbound.payload.clone() });
             let accepted = self.shared.ingest.publish(&client, messages.collect());
             let mut rest = batch.split_off(accepted.count.min(batch.len())).into_iter();
             if !batch.is_empty() {
@@ -35,11 +36,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         None
     }
 
-    fn accepted(
-        &mut self,
-        batch: &[Inbound],
-        durable: BoxFuture<'static, Result<(), StreamError>>,
-    ) {
+    fn accepted(&mut self, batch: &[Inbound], durable: BoxFuture<'static, Result<(), StreamError>>) {
         let mut receipts = batch.iter().filter_map(|inbound| inbound.receipt);
         let first = receipts.next();
         let receipts = first.map(|first| (first, receipts.next_back().unwrap_or(first)));

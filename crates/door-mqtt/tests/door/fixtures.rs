@@ -1,4 +1,5 @@
 //! A door on a free port with certificates minted for this run, and a pipeline that remembers and obeys.
+#![allow(dead_code, reason = "tests and the benchmark use it, each its part")]
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -74,6 +75,7 @@ pub struct FakeIngest {
 struct State {
     revoked: HashSet<Vec<u8>>,
     revision: u64,
+    forgetful: bool,
     received: Vec<(String, String, Bytes)>,
     batches: Vec<usize>,
     seen: HashMap<Vec<u8>, u64>,
@@ -99,6 +101,11 @@ impl FakeIngest {
         let mut state = self.state.lock().unwrap();
         state.revoked.insert(credentials.der.clone());
         state.revision += 1;
+    }
+
+    /// Keeps nothing from now on: for benchmarks.
+    pub fn forget(&self) {
+        self.state.lock().unwrap().forgetful = true;
     }
 
     pub fn change_nothing(&self) {
@@ -162,6 +169,9 @@ impl Ingest for FakeIngest {
             count += 1;
         }
         let mut state = self.state.lock().unwrap();
+        if state.forgetful {
+            return Accepted { count, refusal: refused, durable: futures::future::ready(Ok(())).boxed() };
+        }
         state.batches.push(count);
         let taken = messages.into_iter().take(count);
         let id = &client.0.client_id;

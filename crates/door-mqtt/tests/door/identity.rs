@@ -3,7 +3,7 @@
 use crate::fixtures::{Authority, CA_NAME, House, logged};
 use bytes::Bytes;
 use kilter_door_mqtt::{MqttClient, QoS, Version, client::ClientError};
-use kilter_mqtt::ReasonCode;
+use kilter_mqtt::{ReasonCode, packet::Will};
 use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -125,7 +125,16 @@ async fn a_client_id_that_no_policy_allows_is_refused() {
 async fn a_revoked_certificate_ends_its_session_within_a_second() {
     let house = House::open().await;
     let credentials = house.authority.client();
-    let victim = MqttClient::connect(house.options_as("dev-victim", Version::V5, &credentials)).await.unwrap();
+    let mut options = house.options_as("dev-victim", Version::V5, &credentials);
+    options.will = Some(Will {
+        topic: "t/will".into(),
+        payload: Bytes::from_static(b"gone"),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        delay: None,
+        properties: None,
+    });
+    let victim = MqttClient::connect(options).await.unwrap();
     let other = house.client("dev-other", Version::V5).await;
     let revoked = Instant::now();
     house.ingest.revoke(&credentials);
@@ -133,10 +142,11 @@ async fn a_revoked_certificate_ends_its_session_within_a_second() {
     assert!(revoked.elapsed() < Duration::from_secs(1), "it took {:?}", revoked.elapsed());
     assert!(matches!(error, ClientError::Closed(ReasonCode::NOT_AUTHORIZED)), "{error}");
     logged(&["dev-victim", "REVOKED"]).await;
-    // It does not come back, and nobody else is concerned.
+    // It does not come back, its will is not sent, and nobody else is concerned.
     assert!(MqttClient::connect(house.options_as("dev-victim", Version::V5, &credentials)).await.is_err());
     other.publish(&"t/x".into(), Bytes::new(), QoS::AtLeastOnce).await.unwrap();
     other.flush().await.unwrap();
+    assert!(house.ingest.received("dev-victim").is_empty());
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! The door over real sockets with mutual TLS: what devices get, what they are refused, and that it is said why.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clients;
 mod fixtures;

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod anomalies;
+mod bench;
 mod check;
 mod demo;
 mod ledger;
@@ -41,6 +42,8 @@ enum Command {
     #[command(subcommand)]
     Alerts(alerts::Command),
     Ledger(ledger::Args),
+    #[command(subcommand)]
+    Bench(bench::Command),
     Check(check::Args),
 }
 
@@ -60,6 +63,7 @@ impl Cli {
             Command::Replay(args) => replay::run(&shared, args).await?,
             Command::Anomalies(command) => anomalies::run(&shared, command).await?,
             Command::Alerts(command) => alerts::run(&shared, command).await?,
+            Command::Bench(command) => bench::run(&shared, command).await?,
             Command::Ledger(args) => return ledger::run(&shared, args).await,
             Command::Check(args) => check::run(&shared, args)?,
         }

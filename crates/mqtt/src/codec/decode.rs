@@ -2,7 +2,7 @@
 
 use super::{
     DecodeError, FILTERS_PER_PACKET_MAX,
-    property::{self, Allowed, Id, Value},
+    property::{self, Allowed, Property, Value},
     wire::{Reader, check_text, variable},
 };
 use crate::{
@@ -104,8 +104,8 @@ impl Decoder {
         let (mut topic_alias, mut properties) = (None, None);
         if v5 {
             property::read(&mut body, property::PUBLISH, |id, value| match id {
-                Id::TopicAlias => topic_alias = NonZeroU16::new(value.number() as u16),
-                Id::SubscriptionId => {}
+                Property::TopicAlias => topic_alias = NonZeroU16::new(value.number() as u16),
+                Property::SubscriptionId => {}
                 _ => take_message(&mut properties, id, value),
             })?;
         }
@@ -124,7 +124,7 @@ impl Decoder {
     }
 }
 
-fn take_message(properties: &mut Option<Box<MessageProperties>>, id: Id, value: Value) {
+fn take_message(properties: &mut Option<Box<MessageProperties>>, id: Property, value: Value) {
     let taken = property::take_message_property(properties, id, value);
     debug_assert!(taken.is_ok(), "{id:?} is in no message");
 }
@@ -185,25 +185,25 @@ fn connect(mut body: Reader) -> Result<Connect, DecodeError> {
 
 fn connect_properties(body: &mut Reader, connect: &mut Connect) -> Result<(), DecodeError> {
     const ALLOWED: Allowed = Allowed::these(&[
-        Id::SessionExpiry,
-        Id::ReceiveMax,
-        Id::PacketBytesMax,
-        Id::TopicAliasMax,
-        Id::RequestResponseInformation,
-        Id::RequestProblemInformation,
-        Id::User,
-        Id::AuthMethod,
-        Id::AuthData,
+        Property::SessionExpiry,
+        Property::ReceiveMax,
+        Property::PacketBytesMax,
+        Property::TopicAliasMax,
+        Property::RequestResponseInformation,
+        Property::RequestProblemInformation,
+        Property::User,
+        Property::AuthMethod,
+        Property::AuthData,
     ]);
     let mut auth_data = false;
     property::read(body, ALLOWED, |id, value| match id {
-        Id::SessionExpiry => connect.session_expiry = Some(value.number()),
-        Id::ReceiveMax => connect.receive_max = NonZeroU16::new(value.number() as u16),
-        Id::PacketBytesMax => connect.packet_bytes_max = Some(value.number()),
-        Id::TopicAliasMax => connect.topic_alias_max = Some(value.number() as u16),
-        Id::RequestProblemInformation => connect.problem_information = value.number() == 1,
-        Id::AuthMethod => connect.auth_method = value.text(),
-        Id::AuthData => auth_data = true,
+        Property::SessionExpiry => connect.session_expiry = Some(value.number()),
+        Property::ReceiveMax => connect.receive_max = NonZeroU16::new(value.number() as u16),
+        Property::PacketBytesMax => connect.packet_bytes_max = Some(value.number()),
+        Property::TopicAliasMax => connect.topic_alias_max = Some(value.number() as u16),
+        Property::RequestProblemInformation => connect.problem_information = value.number() == 1,
+        Property::AuthMethod => connect.auth_method = value.text(),
+        Property::AuthData => auth_data = true,
         _ => {}
     })?;
     if auth_data && connect.auth_method.is_none() {
@@ -216,7 +216,7 @@ fn will(body: &mut Reader, version: Version, qos: QoS, retain: bool) -> Result<W
     let (mut delay, mut properties) = (None, None);
     if version == Version::V5 {
         property::read(body, property::WILL, |id, value| match id {
-            Id::WillDelay => delay = Some(value.number()),
+            Property::WillDelay => delay = Some(value.number()),
             _ => take_message(&mut properties, id, value),
         })?;
     }
@@ -226,23 +226,23 @@ fn will(body: &mut Reader, version: Version, qos: QoS, retain: bool) -> Result<W
 
 fn conn_ack(mut body: Reader, v5: bool) -> Result<ConnAck, DecodeError> {
     const ALLOWED: Allowed = Allowed::these(&[
-        Id::SessionExpiry,
-        Id::ReceiveMax,
-        Id::QosMax,
-        Id::RetainAvailable,
-        Id::PacketBytesMax,
-        Id::AssignedClientId,
-        Id::TopicAliasMax,
-        Id::ReasonString,
-        Id::User,
-        Id::WildcardsAvailable,
-        Id::SubscriptionIdsAvailable,
-        Id::SharedAvailable,
-        Id::ServerKeepAlive,
-        Id::ResponseInformation,
-        Id::ServerReference,
-        Id::AuthMethod,
-        Id::AuthData,
+        Property::SessionExpiry,
+        Property::ReceiveMax,
+        Property::QosMax,
+        Property::RetainAvailable,
+        Property::PacketBytesMax,
+        Property::AssignedClientId,
+        Property::TopicAliasMax,
+        Property::ReasonString,
+        Property::User,
+        Property::WildcardsAvailable,
+        Property::SubscriptionIdsAvailable,
+        Property::SharedAvailable,
+        Property::ServerKeepAlive,
+        Property::ResponseInformation,
+        Property::ServerReference,
+        Property::AuthMethod,
+        Property::AuthData,
     ]);
     let flags = body.u8()?;
     if flags & 0xfe != 0 {
@@ -265,25 +265,25 @@ fn conn_ack(mut body: Reader, v5: bool) -> Result<ConnAck, DecodeError> {
     }
     ack.code = ReasonCode(code);
     property::read(&mut body, ALLOWED, |id, value| match id {
-        Id::SessionExpiry => ack.session_expiry = Some(value.number()),
-        Id::ReceiveMax => ack.receive_max = NonZeroU16::new(value.number() as u16),
-        Id::QosMax => ack.qos_max = Some(value.number() as u8),
-        Id::RetainAvailable => ack.retain_available = Some(value.number() == 1),
-        Id::PacketBytesMax => ack.packet_bytes_max = Some(value.number()),
-        Id::AssignedClientId => ack.assigned_client_id = value.text(),
-        Id::TopicAliasMax => ack.topic_alias_max = Some(value.number() as u16),
-        Id::ReasonString => ack.reason_string = value.text(),
-        Id::WildcardsAvailable => ack.wildcards_available = Some(value.number() == 1),
-        Id::SubscriptionIdsAvailable => ack.subscription_ids_available = Some(value.number() == 1),
-        Id::SharedAvailable => ack.shared_available = Some(value.number() == 1),
-        Id::ServerKeepAlive => ack.server_keep_alive = Some(value.number() as u16),
+        Property::SessionExpiry => ack.session_expiry = Some(value.number()),
+        Property::ReceiveMax => ack.receive_max = NonZeroU16::new(value.number() as u16),
+        Property::QosMax => ack.qos_max = Some(value.number() as u8),
+        Property::RetainAvailable => ack.retain_available = Some(value.number() == 1),
+        Property::PacketBytesMax => ack.packet_bytes_max = Some(value.number()),
+        Property::AssignedClientId => ack.assigned_client_id = value.text(),
+        Property::TopicAliasMax => ack.topic_alias_max = Some(value.number() as u16),
+        Property::ReasonString => ack.reason_string = value.text(),
+        Property::WildcardsAvailable => ack.wildcards_available = Some(value.number() == 1),
+        Property::SubscriptionIdsAvailable => ack.subscription_ids_available = Some(value.number() == 1),
+        Property::SharedAvailable => ack.shared_available = Some(value.number() == 1),
+        Property::ServerKeepAlive => ack.server_keep_alive = Some(value.number() as u16),
         _ => {}
     })?;
     body.end()?;
     Ok(ack)
 }
 
-const ACK: Allowed = Allowed::these(&[Id::ReasonString, Id::User]);
+const ACK: Allowed = Allowed::these(&[Property::ReasonString, Property::User]);
 
 fn ack(mut body: Reader, v5: bool) -> Result<Ack, DecodeError> {
     let mut ack = Ack { packet_id: packet_id(&mut body)?, code: ReasonCode::SUCCESS };
@@ -298,12 +298,12 @@ fn ack(mut body: Reader, v5: bool) -> Result<Ack, DecodeError> {
 }
 
 fn subscribe(mut body: Reader, v5: bool) -> Result<Subscribe, DecodeError> {
-    const ALLOWED: Allowed = Allowed::these(&[Id::SubscriptionId, Id::User]);
+    const ALLOWED: Allowed = Allowed::these(&[Property::SubscriptionId, Property::User]);
     let mut subscribe = Subscribe { packet_id: packet_id(&mut body)?, subscription_id: None, filters: Vec::new() };
     if v5 {
         let mut ids = 0;
         property::read(&mut body, ALLOWED, |id, value| {
-            if id == Id::SubscriptionId {
+            if id == Property::SubscriptionId {
                 ids += 1;
                 subscribe.subscription_id = Some(value.number());
             }
@@ -344,7 +344,7 @@ fn check_filter_count(count: usize) -> Result<(), DecodeError> {
 }
 
 fn unsubscribe(mut body: Reader, v5: bool) -> Result<Unsubscribe, DecodeError> {
-    const ALLOWED: Allowed = Allowed::these(&[Id::User]);
+    const ALLOWED: Allowed = Allowed::these(&[Property::User]);
     let mut unsubscribe = Unsubscribe { packet_id: packet_id(&mut body)?, filters: Vec::new() };
     if v5 {
         property::read(&mut body, ALLOWED, |_, _| {})?;
@@ -380,14 +380,15 @@ fn codes(mut body: Reader, v5: bool, expected: bool) -> Result<Codes, DecodeErro
 }
 
 fn disconnect(mut body: Reader, v5: bool) -> Result<Disconnect, DecodeError> {
-    const ALLOWED: Allowed = Allowed::these(&[Id::SessionExpiry, Id::ReasonString, Id::User, Id::ServerReference]);
+    const ALLOWED: Allowed =
+        Allowed::these(&[Property::SessionExpiry, Property::ReasonString, Property::User, Property::ServerReference]);
     let mut disconnect = Disconnect::default();
     if v5 && !body.is_empty() {
         disconnect.code = ReasonCode(body.u8()?);
         if !body.is_empty() {
             property::read(&mut body, ALLOWED, |id, value| match id {
-                Id::SessionExpiry => disconnect.session_expiry = Some(value.number()),
-                Id::ReasonString => disconnect.reason_string = value.text(),
+                Property::SessionExpiry => disconnect.session_expiry = Some(value.number()),
+                Property::ReasonString => disconnect.reason_string = value.text(),
                 _ => {}
             })?;
         }

@@ -1,7 +1,7 @@
 //! Packets to bytes.
 
 use super::{
-    property::{Block, Id},
+    property::{Block, Property},
     wire::{put_binary, put_text, put_variable, variable_len},
 };
 use crate::{
@@ -43,7 +43,7 @@ pub fn publish_len(message: &Publish, version: Version) -> usize {
 fn publish_block(message: &Publish, version: Version) -> Option<Block> {
     (version == Version::V5).then(|| {
         let mut block = Block::default();
-        block.two(Id::TopicAlias, message.topic_alias.map(u16::from));
+        block.two(Property::TopicAlias, message.topic_alias.map(u16::from));
         if let Some(properties) = &message.properties {
             block.message(properties);
         }
@@ -106,13 +106,13 @@ fn connect_body(connect: &Connect, body: &mut BytesMut) {
     body.put_u16(connect.keep_alive);
     if v5 {
         let mut block = Block::default();
-        block.four(Id::SessionExpiry, connect.session_expiry);
-        block.two(Id::ReceiveMax, connect.receive_max.map(u16::from));
-        block.four(Id::PacketBytesMax, connect.packet_bytes_max);
-        block.two(Id::TopicAliasMax, connect.topic_alias_max);
-        block.text(Id::AuthMethod, connect.auth_method.as_deref());
+        block.four(Property::SessionExpiry, connect.session_expiry);
+        block.two(Property::ReceiveMax, connect.receive_max.map(u16::from));
+        block.four(Property::PacketBytesMax, connect.packet_bytes_max);
+        block.two(Property::TopicAliasMax, connect.topic_alias_max);
+        block.text(Property::AuthMethod, connect.auth_method.as_deref());
         if !connect.problem_information {
-            block.byte(Id::RequestProblemInformation, Some(0));
+            block.byte(Property::RequestProblemInformation, Some(0));
         }
         block.write(body);
     }
@@ -120,7 +120,7 @@ fn connect_body(connect: &Connect, body: &mut BytesMut) {
     if let Some(will) = &connect.will {
         if v5 {
             let mut block = Block::default();
-            block.four(Id::WillDelay, will.delay);
+            block.four(Property::WillDelay, will.delay);
             if let Some(properties) = &will.properties {
                 block.message(properties);
             }
@@ -145,18 +145,18 @@ fn conn_ack_body(ack: &ConnAck, v5: bool, body: &mut BytesMut) {
     }
     body.put_u8(ack.code.0);
     let mut block = Block::default();
-    block.four(Id::SessionExpiry, ack.session_expiry);
-    block.two(Id::ReceiveMax, ack.receive_max.map(u16::from));
-    block.byte(Id::QosMax, ack.qos_max);
-    block.flag(Id::RetainAvailable, ack.retain_available);
-    block.four(Id::PacketBytesMax, ack.packet_bytes_max);
-    block.text(Id::AssignedClientId, ack.assigned_client_id.as_deref());
-    block.two(Id::TopicAliasMax, ack.topic_alias_max);
-    block.text(Id::ReasonString, ack.reason_string.as_deref());
-    block.flag(Id::WildcardsAvailable, ack.wildcards_available);
-    block.flag(Id::SubscriptionIdsAvailable, ack.subscription_ids_available);
-    block.flag(Id::SharedAvailable, ack.shared_available);
-    block.two(Id::ServerKeepAlive, ack.server_keep_alive);
+    block.four(Property::SessionExpiry, ack.session_expiry);
+    block.two(Property::ReceiveMax, ack.receive_max.map(u16::from));
+    block.byte(Property::QosMax, ack.qos_max);
+    block.flag(Property::RetainAvailable, ack.retain_available);
+    block.four(Property::PacketBytesMax, ack.packet_bytes_max);
+    block.text(Property::AssignedClientId, ack.assigned_client_id.as_deref());
+    block.two(Property::TopicAliasMax, ack.topic_alias_max);
+    block.text(Property::ReasonString, ack.reason_string.as_deref());
+    block.flag(Property::WildcardsAvailable, ack.wildcards_available);
+    block.flag(Property::SubscriptionIdsAvailable, ack.subscription_ids_available);
+    block.flag(Property::SharedAvailable, ack.shared_available);
+    block.two(Property::ServerKeepAlive, ack.server_keep_alive);
     block.write(body);
 }
 
@@ -176,7 +176,7 @@ fn subscribe_body(request: &Subscribe, v5: bool, body: &mut BytesMut) {
     body.put_u16(request.packet_id.get());
     if v5 {
         let mut block = Block::default();
-        block.variable(Id::SubscriptionId, request.subscription_id);
+        block.variable(Property::SubscriptionId, request.subscription_id);
         block.write(body);
     }
     for subscription in &request.filters {
@@ -213,8 +213,8 @@ fn unsubscribe_body(request: &Unsubscribe, v5: bool, body: &mut BytesMut) {
 
 fn disconnect(farewell: &Disconnect, v5: bool, out: &mut BytesMut) {
     let mut block = Block::default();
-    block.four(Id::SessionExpiry, farewell.session_expiry);
-    block.text(Id::ReasonString, farewell.reason_string.as_deref());
+    block.four(Property::SessionExpiry, farewell.session_expiry);
+    block.text(Property::ReasonString, farewell.reason_string.as_deref());
     if !v5 || (block.is_empty() && farewell.code == ReasonCode::SUCCESS) {
         out.put_slice(&[0xe0, 0]);
         return;

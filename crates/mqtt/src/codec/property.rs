@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Id {
+pub enum Property {
     PayloadFormat = 0x01,
     MessageExpiry = 0x02,
     ContentType = 0x03,
@@ -39,34 +39,34 @@ pub enum Id {
     SharedAvailable = 0x2a,
 }
 
-const ALL: [Id; 27] = [
-    Id::PayloadFormat,
-    Id::MessageExpiry,
-    Id::ContentType,
-    Id::ResponseTopic,
-    Id::CorrelationData,
-    Id::SubscriptionId,
-    Id::SessionExpiry,
-    Id::AssignedClientId,
-    Id::ServerKeepAlive,
-    Id::AuthMethod,
-    Id::AuthData,
-    Id::RequestProblemInformation,
-    Id::WillDelay,
-    Id::RequestResponseInformation,
-    Id::ResponseInformation,
-    Id::ServerReference,
-    Id::ReasonString,
-    Id::ReceiveMax,
-    Id::TopicAliasMax,
-    Id::TopicAlias,
-    Id::QosMax,
-    Id::RetainAvailable,
-    Id::User,
-    Id::PacketBytesMax,
-    Id::WildcardsAvailable,
-    Id::SubscriptionIdsAvailable,
-    Id::SharedAvailable,
+const ALL: [Property; 27] = [
+    Property::PayloadFormat,
+    Property::MessageExpiry,
+    Property::ContentType,
+    Property::ResponseTopic,
+    Property::CorrelationData,
+    Property::SubscriptionId,
+    Property::SessionExpiry,
+    Property::AssignedClientId,
+    Property::ServerKeepAlive,
+    Property::AuthMethod,
+    Property::AuthData,
+    Property::RequestProblemInformation,
+    Property::WillDelay,
+    Property::RequestResponseInformation,
+    Property::ResponseInformation,
+    Property::ServerReference,
+    Property::ReasonString,
+    Property::ReceiveMax,
+    Property::TopicAliasMax,
+    Property::TopicAlias,
+    Property::QosMax,
+    Property::RetainAvailable,
+    Property::User,
+    Property::PacketBytesMax,
+    Property::WildcardsAvailable,
+    Property::SubscriptionIdsAvailable,
+    Property::SharedAvailable,
 ];
 
 /// A set of ids, one bit each (the highest id is 0x2a).
@@ -74,7 +74,7 @@ const ALL: [Id; 27] = [
 pub struct Allowed(u64);
 
 impl Allowed {
-    pub const fn these(ids: &[Id]) -> Self {
+    pub const fn these(ids: &[Property]) -> Self {
         let mut bits = 0;
         let mut i = 0;
         while i < ids.len() {
@@ -84,30 +84,30 @@ impl Allowed {
         Self(bits)
     }
 
-    const fn has(self, id: Id) -> bool {
+    const fn has(self, id: Property) -> bool {
         self.0 & (1 << id as u8) != 0
     }
 }
 
 /// Of PUBLISH. [`WILL`] has these but alias and subscription id, and the delay besides.
 pub const PUBLISH: Allowed = Allowed::these(&[
-    Id::PayloadFormat,
-    Id::MessageExpiry,
-    Id::ContentType,
-    Id::ResponseTopic,
-    Id::CorrelationData,
-    Id::User,
-    Id::TopicAlias,
-    Id::SubscriptionId,
+    Property::PayloadFormat,
+    Property::MessageExpiry,
+    Property::ContentType,
+    Property::ResponseTopic,
+    Property::CorrelationData,
+    Property::User,
+    Property::TopicAlias,
+    Property::SubscriptionId,
 ]);
 pub const WILL: Allowed = Allowed::these(&[
-    Id::PayloadFormat,
-    Id::MessageExpiry,
-    Id::ContentType,
-    Id::ResponseTopic,
-    Id::CorrelationData,
-    Id::User,
-    Id::WillDelay,
+    Property::PayloadFormat,
+    Property::MessageExpiry,
+    Property::ContentType,
+    Property::ResponseTopic,
+    Property::CorrelationData,
+    Property::User,
+    Property::WillDelay,
 ]);
 
 /// A property's value, as its id says it is written.
@@ -123,42 +123,42 @@ pub enum Value {
 }
 
 impl Value {
-    fn read(id: Id, reader: &mut Reader) -> Result<Self, DecodeError> {
+    fn read(id: Property, reader: &mut Reader) -> Result<Self, DecodeError> {
         Ok(match id {
-            Id::PayloadFormat
-            | Id::RequestProblemInformation
-            | Id::RequestResponseInformation
-            | Id::QosMax
-            | Id::RetainAvailable
-            | Id::WildcardsAvailable
-            | Id::SubscriptionIdsAvailable
-            | Id::SharedAvailable => match reader.u8()? {
+            Property::PayloadFormat
+            | Property::RequestProblemInformation
+            | Property::RequestResponseInformation
+            | Property::QosMax
+            | Property::RetainAvailable
+            | Property::WildcardsAvailable
+            | Property::SubscriptionIdsAvailable
+            | Property::SharedAvailable => match reader.u8()? {
                 value @ (0 | 1) => Self::Byte(value),
                 _ => return Err(DecodeError::Protocol("a yes-or-no property is neither 0 nor 1")),
             },
-            Id::ServerKeepAlive | Id::TopicAliasMax => Self::Two(reader.u16()?),
-            Id::ReceiveMax | Id::TopicAlias => match reader.u16()? {
+            Property::ServerKeepAlive | Property::TopicAliasMax => Self::Two(reader.u16()?),
+            Property::ReceiveMax | Property::TopicAlias => match reader.u16()? {
                 0 => return Err(DecodeError::Protocol("a receive maximum or topic alias is 0")),
                 value => Self::Two(value),
             },
-            Id::MessageExpiry | Id::SessionExpiry | Id::WillDelay => Self::Four(reader.u32()?),
-            Id::PacketBytesMax => match reader.u32()? {
+            Property::MessageExpiry | Property::SessionExpiry | Property::WillDelay => Self::Four(reader.u32()?),
+            Property::PacketBytesMax => match reader.u32()? {
                 0 => return Err(DecodeError::Protocol("the maximum packet size is 0")),
                 value => Self::Four(value),
             },
-            Id::SubscriptionId => match reader.variable()? {
+            Property::SubscriptionId => match reader.variable()? {
                 0 => return Err(DecodeError::Protocol("a subscription identifier is 0")),
                 value => Self::Variable(value),
             },
-            Id::ContentType
-            | Id::ResponseTopic
-            | Id::AssignedClientId
-            | Id::AuthMethod
-            | Id::ResponseInformation
-            | Id::ServerReference
-            | Id::ReasonString => Self::Text(reader.text()?),
-            Id::CorrelationData | Id::AuthData => Self::Binary(reader.binary()?),
-            Id::User => Self::Pair(reader.text()?, reader.text()?),
+            Property::ContentType
+            | Property::ResponseTopic
+            | Property::AssignedClientId
+            | Property::AuthMethod
+            | Property::ResponseInformation
+            | Property::ServerReference
+            | Property::ReasonString => Self::Text(reader.text()?),
+            Property::CorrelationData | Property::AuthData => Self::Binary(reader.binary()?),
+            Property::User => Self::Pair(reader.text()?, reader.text()?),
         })
     }
 
@@ -181,7 +181,7 @@ impl Value {
 }
 
 /// Reads a property block and gives each property to `each`, in order.
-pub fn read(reader: &mut Reader, allowed: Allowed, mut each: impl FnMut(Id, Value)) -> Result<(), DecodeError> {
+pub fn read(reader: &mut Reader, allowed: Allowed, mut each: impl FnMut(Property, Value)) -> Result<(), DecodeError> {
     let length = reader.variable()? as usize;
     if length == 0 {
         return Ok(());
@@ -199,9 +199,9 @@ pub fn read(reader: &mut Reader, allowed: Allowed, mut each: impl FnMut(Id, Valu
             return Err(DecodeError::Protocol("a property does not belong into this packet"));
         }
         match id {
-            Id::User => users += 1,
+            Property::User => users += 1,
             // A message to a subscriber has one per matching subscription.
-            Id::SubscriptionId => {}
+            Property::SubscriptionId => {}
             _ if seen & (1 << number) != 0 => return Err(DecodeError::Protocol("a property appears twice")),
             _ => seen |= 1 << number,
         }
@@ -217,17 +217,17 @@ pub fn read(reader: &mut Reader, allowed: Allowed, mut each: impl FnMut(Id, Valu
 /// Takes one property of a message in; `false` when it is not of that kind.
 pub fn take_message_property(
     properties: &mut Option<Box<MessageProperties>>,
-    id: Id,
+    id: Property,
     value: Value,
 ) -> Result<(), Value> {
     let message = properties.get_or_insert_with(Box::default);
     match (id, value) {
-        (Id::PayloadFormat, Value::Byte(value)) => message.payload_format = Some(value),
-        (Id::MessageExpiry, Value::Four(value)) => message.expiry = Some(value),
-        (Id::ContentType, Value::Text(value)) => message.content_type = Some(value),
-        (Id::ResponseTopic, Value::Text(value)) => message.response_topic = Some(value),
-        (Id::CorrelationData, Value::Binary(value)) => message.correlation_data = Some(value),
-        (Id::User, Value::Pair(name, value)) => message.user.push((name, value)),
+        (Property::PayloadFormat, Value::Byte(value)) => message.payload_format = Some(value),
+        (Property::MessageExpiry, Value::Four(value)) => message.expiry = Some(value),
+        (Property::ContentType, Value::Text(value)) => message.content_type = Some(value),
+        (Property::ResponseTopic, Value::Text(value)) => message.response_topic = Some(value),
+        (Property::CorrelationData, Value::Binary(value)) => message.correlation_data = Some(value),
+        (Property::User, Value::Pair(name, value)) => message.user.push((name, value)),
         (_, value) => return Err(value),
     }
     Ok(())
@@ -238,39 +238,39 @@ pub fn take_message_property(
 pub struct Block(BytesMut);
 
 impl Block {
-    pub fn byte(&mut self, id: Id, value: Option<u8>) {
+    pub fn byte(&mut self, id: Property, value: Option<u8>) {
         if let Some(value) = value {
             self.0.put_u8(id as u8);
             self.0.put_u8(value);
         }
     }
 
-    pub fn flag(&mut self, id: Id, value: Option<bool>) {
+    pub fn flag(&mut self, id: Property, value: Option<bool>) {
         self.byte(id, value.map(u8::from));
     }
 
-    pub fn two(&mut self, id: Id, value: Option<u16>) {
+    pub fn two(&mut self, id: Property, value: Option<u16>) {
         if let Some(value) = value {
             self.0.put_u8(id as u8);
             self.0.put_u16(value);
         }
     }
 
-    pub fn four(&mut self, id: Id, value: Option<u32>) {
+    pub fn four(&mut self, id: Property, value: Option<u32>) {
         if let Some(value) = value {
             self.0.put_u8(id as u8);
             self.0.put_u32(value);
         }
     }
 
-    pub fn variable(&mut self, id: Id, value: Option<u32>) {
+    pub fn variable(&mut self, id: Property, value: Option<u32>) {
         if let Some(value) = value {
             self.0.put_u8(id as u8);
             put_variable(&mut self.0, value);
         }
     }
 
-    pub fn text(&mut self, id: Id, value: Option<&str>) {
+    pub fn text(&mut self, id: Property, value: Option<&str>) {
         if let Some(value) = value {
             self.0.put_u8(id as u8);
             put_text(&mut self.0, value);
@@ -278,16 +278,16 @@ impl Block {
     }
 
     pub fn message(&mut self, properties: &MessageProperties) {
-        self.byte(Id::PayloadFormat, properties.payload_format);
-        self.four(Id::MessageExpiry, properties.expiry);
-        self.text(Id::ContentType, properties.content_type.as_deref());
-        self.text(Id::ResponseTopic, properties.response_topic.as_deref());
+        self.byte(Property::PayloadFormat, properties.payload_format);
+        self.four(Property::MessageExpiry, properties.expiry);
+        self.text(Property::ContentType, properties.content_type.as_deref());
+        self.text(Property::ResponseTopic, properties.response_topic.as_deref());
         if let Some(data) = &properties.correlation_data {
-            self.0.put_u8(Id::CorrelationData as u8);
+            self.0.put_u8(Property::CorrelationData as u8);
             put_binary(&mut self.0, data);
         }
         for (name, value) in &properties.user {
-            self.0.put_u8(Id::User as u8);
+            self.0.put_u8(Property::User as u8);
             put_text(&mut self.0, name);
             put_text(&mut self.0, value);
         }

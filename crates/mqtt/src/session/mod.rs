@@ -74,13 +74,13 @@ pub struct SubscribeRequest {
     pub filters: Vec<Result<Subscription, (Subscription, ReasonCode)>>,
 }
 
-/// Why a connection ends. The will is sent unless `graceful`.
+/// Why a connection ends. [`Session::take_will`] says what is to be published then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closing {
     pub code: ReasonCode,
     pub why: Cow<'static, str>,
-    /// The client said goodbye.
-    pub graceful: bool,
+    /// The client said goodbye: nothing was wrong.
+    pub by_client: bool,
 }
 
 /// A message on its way to a subscriber.
@@ -232,7 +232,7 @@ impl Session {
         closing(code, why)
     }
 
-    /// What is to be published after an ungraceful end; asked once, after the session has ended.
+    /// What is to be published because the session has ended; asked once, at the end. None after a goodbye.
     pub fn take_will(&mut self) -> Option<Will> {
         self.will.take()
     }
@@ -250,11 +250,11 @@ impl Session {
             return self.violation("DISCONNECT raises a session expiry that CONNECT set to 0".into());
         }
         self.state = State::Closed;
-        let with_will = self.version == Version::V5 && farewell.code != ReasonCode::SUCCESS;
-        if !with_will {
+        // MQTT 5 §3.14.4: any other code asks for the will.
+        if farewell.code == ReasonCode::SUCCESS {
             self.will = None;
         }
-        Todo::Close(Closing { code: farewell.code, why: "the client disconnected".into(), graceful: !with_will })
+        Todo::Close(Closing { code: farewell.code, why: "the client disconnected".into(), by_client: true })
     }
 }
 
@@ -462,5 +462,5 @@ impl Session {
 }
 
 fn closing(code: ReasonCode, why: impl Into<Cow<'static, str>>) -> Closing {
-    Closing { code, why: why.into(), graceful: false }
+    Closing { code, why: why.into(), by_client: false }
 }

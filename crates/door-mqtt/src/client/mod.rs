@@ -2,32 +2,30 @@
 //! and 1, many messages in flight; one background task per connection, no allocation per message beyond the
 //! caller's own payload.
 
-use crate::{
-    socket::{Progress, Socket},
-    tls::{self, TlsSetupError},
-};
-use bytes::{Bytes, BytesMut};
+mod driver;
+mod error;
+
+pub use driver::connect_tls;
+pub use error::ClientError;
+
+use bytes::Bytes;
+use driver::Driver;
 use kilter_mqtt::{
-    DecodeError, Decoder, PacketId, QoS, ReasonCode, Version,
-    client::{ClientOptions, ClientSession, Event, PublishError},
-    packet::{Codes, Publish, Will},
+    PacketId, QoS, ReasonCode, Version,
+    client::{ClientOptions, ClientSession, PublishError},
+    packet::{Codes, Will},
 };
-use rustls::pki_types::ServerName;
 use std::{
     collections::{BTreeMap, VecDeque},
-    io,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    net::TcpStream,
-    select,
     sync::{Notify, mpsc},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// TCP, TLS and CONNACK together.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -37,12 +35,6 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const MESSAGES_WAITING_MAX: usize = 1024;
 /// Bytes that wait to be sent; then publishing waits.
 const OUTBOX_BYTES_MAX: usize = 256 * 1024;
-/// The largest packet that is taken from a server.
-const PACKET_BYTES_MAX: usize = 1024 * 1024;
-/// Without a keep-alive there is nothing to watch: far away, and still within what a timer can hold.
-const IDLE_TICK: Duration = Duration::from_secs(365 * 24 * 3600);
-/// The timer never rings more often than this.
-const IDLE_TICK_MIN: Duration = Duration::from_millis(10);
 /// Refusals remembered for acknowledgement handles that ask late.
 const REFUSALS_KEPT_MAX: usize = 1024;
 /// Latencies kept between two calls of [`MqttClient::take_ack_latencies`]; later ones are not recorded.
@@ -63,40 +55,6 @@ pub struct Options {
     /// Seconds; 0 asks for none.
     pub keep_alive: u16,
     pub will: Option<Will>,
-}
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ClientError {
-    #[error("{0:?} is not host:port with a host that a certificate can name")]
-    Address(String),
-    #[error("the certificates cannot be used: {0}")]
-    Tls(Arc<TlsSetupError>),
-    #[error("no connection to {addr}: {source}")]
-    Connect {
-        addr: String,
-        #[source]
-        source: Arc<io::Error>,
-    },
-    #[error("{0} did not answer in time")]
-    TimedOut(String),
-    #[error("the server refused the connection: {0}")]
-    Refused(ReasonCode),
-    #[error("the server refused {count} messages, the first with: {first}")]
-    PublishRefused { count: usize, first: ReasonCode },
-    #[error("the server refused the subscription: {0}")]
-    SubscribeRefused(ReasonCode),
-    #[error("{0}")]
-    Publish(#[from] PublishError),
-    #[error("the server closed the connection: {0}")]
-    Closed(ReasonCode),
-    #[error("the connection was lost: {0}")]
-    Lost(Arc<io::Error>),
-    #[error("the server does not speak MQTT as it should: {0}")]
-    Violation(&'static str),
-    #[error("the server sent what cannot be decoded: {0}")]
-    Undecodable(#[from] DecodeError),
-    #[error("the client has disconnected")]
-    Disconnected,
 }
 
 /// A message on a subscription.
@@ -181,13 +139,7 @@ impl MqttClient {
             happened: Notify::new(),
         });
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let driver = Driver {
-            shared: Arc::clone(&shared),
-            socket: Socket::new(stream),
-            decoder: Decoder::with_version(options.version, PACKET_BYTES_MAX),
-            outgoing: BytesMut::new(),
-            messages: sender,
-        };
+        let driver = Driver::new(Arc::clone(&shared), stream, options.version, sender);
         let driver = tokio::spawn(driver.run());
         let client = Self { shared, messages, driver };
         client.shared.wait_for(|inner| inner.session.is_open().then_some(())).await?;
@@ -204,7 +156,8 @@ impl MqttClient {
                 }
                 let now = self.shared.epoch.elapsed();
                 match inner.session.publish(topic, payload.clone(), qos, None, now) {
-                    Err(PublishError::WindowFull) => None,
+                    // After the end, why it ended says more than that it did.
+                    Err(PublishError::WindowFull | PublishError::NotOpen) => None,
                     Ok(number) => {
                         if let (Some(latencies), Some(_)) = (&mut inner.latencies, number) {
                             latencies.sent.push_back(Instant::now());
@@ -330,152 +283,29 @@ impl Shared {
 
     /// Asks again whenever something has happened; fails when the connection has ended without it.
     async fn wait_for<T>(&self, mut ready: impl FnMut(&mut Inner) -> Option<T>) -> Result<T, ClientError> {
+        // Mostly it is ready at once, and then nothing has to be queued up for.
+        if let Some(outcome) = self.look(&mut ready) {
+            return outcome;
+        }
         loop {
-            {
-                let mut inner = self.lock();
-                if let Some(error) = &inner.ended {
-                    let error = error.clone();
-                    // What came before the end still counts, a new publish does not.
-                    return ready(&mut inner).ok_or(error);
-                }
-                if let Some(outcome) = ready(&mut inner) {
-                    return Ok(outcome);
-                }
-            }
             let mut happened = pin!(self.happened.notified());
             happened.as_mut().enable();
-            // Between the look and the enabling something may have happened.
-            let mut inner = self.lock();
-            if inner.ended.is_none() {
-                if let Some(outcome) = ready(&mut inner) {
-                    return Ok(outcome);
-                }
-                drop(inner);
-                happened.await;
+            if let Some(outcome) = self.look(&mut ready) {
+                return outcome;
             }
-        }
-    }
-}
-
-/// Resolves a `host:port` and shakes hands.
-pub async fn connect_tls(
-    addr: &str,
-    ca_pem: &str,
-    cert_pem: &str,
-    key_pem: &str,
-) -> Result<TlsStream<TcpStream>, ClientError> {
-    let bad_address = || ClientError::Address(addr.to_owned());
-    let (host, _) = addr.rsplit_once(':').ok_or_else(bad_address)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let server_name = ServerName::try_from(host).map_err(|_| bad_address())?;
-    let config = tls::client_config(ca_pem, cert_pem, key_pem).map_err(|error| ClientError::Tls(Arc::new(error)))?;
-    let failed = |source: io::Error| ClientError::Connect { addr: addr.to_owned(), source: Arc::new(source) };
-    let stream = TcpStream::connect(addr).await.map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
-    TlsConnector::from(config).connect(server_name, stream).await.map_err(failed)
-}
-
-/// The background task: the only one that touches the socket.
-struct Driver {
-    shared: Arc<Shared>,
-    socket: Socket<TlsStream<TcpStream>>,
-    decoder: Decoder,
-    outgoing: BytesMut,
-    messages: mpsc::Sender<Message>,
-}
-
-impl Driver {
-    async fn run(mut self) {
-        let error = self.drive().await;
-        {
-            let mut inner = self.shared.lock();
-            inner.ended = Some(error);
-            // Whoever publishes from now on is told so.
-            inner.session.disconnect(self.shared.epoch.elapsed());
-        }
-        self.shared.happened.notify_waiters();
-        let _ = timeout(ANSWER_TIME_MAX, self.socket.shutdown()).await;
-    }
-
-    async fn drive(&mut self) -> ClientError {
-        let shared = Arc::clone(&self.shared);
-        let mut armed = Duration::ZERO;
-        let mut timer = pin!(sleep_until(shared.epoch));
-        loop {
-            let (closing, deadline) = {
-                let mut inner = shared.lock();
-                if self.outgoing.is_empty() {
-                    std::mem::swap(inner.session.outbox(), &mut self.outgoing);
-                    inner.sending = !self.outgoing.is_empty();
-                }
-                (inner.session.is_closed(), inner.session.deadline().unwrap_or(IDLE_TICK))
-            };
-            if closing && self.outgoing.is_empty() {
-                return ClientError::Disconnected;
-            }
-            // The deadline mostly moves away: the timer is set anew only when it must ring sooner.
-            if deadline < armed {
-                armed = deadline;
-                timer.as_mut().reset(shared.epoch + armed);
-            }
-            select! {
-                biased;
-                progress = self.socket.progress(&mut self.outgoing, true) => match progress {
-                    Ok(Progress::Read(0)) => {
-                        return ClientError::Lost(Arc::new(io::ErrorKind::UnexpectedEof.into()));
-                    }
-                    Ok(Progress::Read(_)) => {
-                        if let Err(error) = self.take_packets().await {
-                            return error;
-                        }
-                    }
-                    Ok(Progress::Written) => {
-                        shared.lock().sending = false;
-                        shared.happened.notify_waiters();
-                    }
-                    Err(error) => return ClientError::Lost(Arc::new(error)),
-                },
-                () = shared.to_send.notified() => {}
-                () = &mut timer => {
-                    let now = shared.epoch.elapsed();
-                    if shared.lock().session.tick(now) {
-                        return ClientError::Lost(Arc::new(io::ErrorKind::TimedOut.into()));
-                    }
-                    armed = deadline.max(now + IDLE_TICK_MIN);
-                    timer.as_mut().reset(shared.epoch + armed);
-                }
-            }
+            happened.await;
         }
     }
 
-    async fn take_packets(&mut self) -> Result<(), ClientError> {
-        let mut messages = Vec::new();
-        let outcome = self.take_complete(&mut messages);
-        self.shared.happened.notify_waiters();
-        for message in messages {
-            // Nobody listens any more: the rest is let go.
-            if self.messages.send(message).await.is_err() {
-                break;
-            }
+    /// What came before the end still counts after it.
+    fn look<T>(&self, ready: &mut impl FnMut(&mut Inner) -> Option<T>) -> Option<Result<T, ClientError>> {
+        let mut inner = self.lock();
+        let outcome = ready(&mut inner);
+        match (outcome, &inner.ended) {
+            (Some(outcome), _) => Some(Ok(outcome)),
+            (None, Some(error)) => Some(Err(error.clone())),
+            (None, None) => None,
         }
-        outcome
-    }
-
-    fn take_complete(&mut self, messages: &mut Vec<Message>) -> Result<(), ClientError> {
-        let now = self.shared.epoch.elapsed();
-        let mut inner = self.shared.lock();
-        while let Some(packet) = self.decoder.decode(&mut self.socket.inbound)? {
-            match inner.session.receive(packet, now) {
-                Event::Nothing | Event::Connected => {}
-                Event::Settled => inner.settled(),
-                Event::Answered(codes) => inner.answers.push(codes),
-                Event::Message(Publish { topic, payload, qos, .. }) => messages.push(Message { topic, payload, qos }),
-                Event::Refused(code) => return Err(ClientError::Refused(code)),
-                Event::Closed(code) => return Err(ClientError::Closed(code)),
-                Event::Violation(what) => return Err(ClientError::Violation(what)),
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,16 @@
+//! Black box: the real binary over real sockets, judged by real clients. One test binary, so that it is linked once.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod device;
+mod harness;
+mod http;
+mod input;
+mod kill;
+mod lake;
+mod mosquitto;
+mod paho;
+mod replay;
+mod tenant;
+mod tools;
+mod webhook;

@@ -1,0 +1,39 @@
+//! `client id`, `thing`, `topic` and a policy document, one after the other, parted by line breaks.
+#![no_main]
+
+use kilter_core::Action;
+use kilter_pipeline::policy::{Decision, Policy, Request, decide, resource_arn};
+use libfuzzer_sys::fuzz_target;
+use std::sync::{Arc, LazyLock};
+
+static DENY_ALL: LazyLock<Arc<Policy>> = LazyLock::new(|| all("Deny"));
+static ALLOW_ALL: LazyLock<Arc<Policy>> = LazyLock::new(|| all("Allow"));
+
+fn all(effect: &str) -> Arc<Policy> {
+    let json = format!(
+        r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "{effect}", "Action": "*", "Resource": "*"}}}}"#
+    );
+    Arc::new(Policy::parse(&json).expect("the document is well formed"))
+}
+
+fuzz_target!(|input: &str| {
+    let mut fields = input.splitn(4, '\n');
+    let mut field = || fields.next().unwrap_or_default();
+    let (client_id, thing, topic, document) = (field(), field(), field(), field());
+    let Ok(policy) = Policy::parse(document).map(Arc::new) else { return };
+    for action in [Action::Connect, Action::Publish, Action::Subscribe, Action::Receive] {
+        let resource = resource_arn("us-east-1", "000000000000", action, topic);
+        let thing = (!thing.is_empty()).then_some(thing);
+        let request = Request { action, resource: &resource, client_id, thing };
+        let denied = |policies: &[Arc<Policy>]| matches!(decide(policies, &request), Decision::DeniedExplicitly { .. });
+        assert!(denied(&[policy.clone(), DENY_ALL.clone()]), "a Deny wins");
+        let alone = denied(std::slice::from_ref(&policy));
+        assert_eq!(denied(&[ALLOW_ALL.clone(), policy.clone()]), alone, "an Allow undoes no Deny");
+        if !alone {
+            assert_eq!(
+                decide(&[ALLOW_ALL.clone(), policy.clone()], &request),
+                Decision::Allowed { policy: 0, statement: 0 }
+            );
+        }
+    }
+});
