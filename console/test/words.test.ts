@@ -11,6 +11,16 @@ describe("causes in words", () => {
     expect(inWords(cause())).toBe("discharge_pressure low: 2.1, expected 3.8…4.4 (61 %)");
   });
 
+  test("say what a range does not", () => {
+    const said = (detector: string, value: number, expected: [number, number]) =>
+      inWords(cause({ signal: "speed", direction: "high", detector, value, expected }));
+    expect(said("silence", 26.4, [0, 15])).toBe("no data for 26 s");
+    expect(said("stuck", 1441, [1441, 1441])).toBe("speed stuck at 1441 (61 %)");
+    expect(said("limits", 1601, [1600, 1600])).toBe("speed 1601, beyond the limit 1600 (61 %)");
+    expect(said("forest", 1450, [1440, 1460])).toBe("speed 1450, ordinary alone, unusual with the other signals (61 %)");
+    expect(said("forest", 1470, [1440, 1460])).toBe("speed high: 1470, expected 1440…1460 (61 %)");
+  });
+
   test.each([
     [1480.23, [1490, 1510], "speed high: 1480, expected 1490…1510 (61 %)"],
     [0.00213, [0.0018, 0.0019], "speed high: 0.00213, expected 0.00180…0.00190 (61 %)"],

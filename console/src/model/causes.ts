@@ -2,10 +2,20 @@
 import type { Cause } from "../api";
 import { short } from "./numbers";
 
-/** `discharge_pressure low: 2.1, expected 3.8…4.4 (61 %)` */
+/** `discharge_pressure low: 2.1, expected 3.8…4.4 (61 %)`; the same cases as the alert's sentence has. */
 export function inWords(cause: Cause): string {
   const { value, low, high } = together(cause.value, cause.expected);
-  return `${cause.signal} ${cause.direction}: ${value}, expected ${low}…${high} (${Math.round(cause.share * 100)} %)`;
+  const share = `(${Math.round(cause.share * 100)} %)`;
+  if (cause.detector === "silence") return `no data for ${Math.round(cause.value)} s`;
+  if (cause.detector === "stuck") return `${cause.signal} stuck at ${short(cause.value)} ${share}`;
+  if (cause.detector === "limits") {
+    return `${cause.signal} ${short(cause.value)}, beyond the limit ${short(cause.expected[cause.direction === "low" ? 0 : 1])} ${share}`;
+  }
+  const ordinary = cause.expected[0] <= cause.value && cause.value <= cause.expected[1];
+  if (cause.detector === "forest" && ordinary) {
+    return `${cause.signal} ${value}, ordinary alone, unusual with the other signals ${share}`;
+  }
+  return `${cause.signal} ${cause.direction}: ${value}, expected ${low}…${high} ${share}`;
 }
 
 /** The three numbers with as many decimals as it takes to tell them apart, two digits of the range's width. */

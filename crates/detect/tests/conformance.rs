@@ -179,3 +179,18 @@ proptest! {
         }
     }
 }
+
+/// What the crate's README promises for a thing of eight signals.
+#[test]
+fn eight_signals_are_compact() {
+    let mut feeder = Feeder::new(ThingScorer::new(ScorerConfig::default(), 5), 60);
+    let (mut one, mut two) = (Machine::new(1), Machine::new(2));
+    for _ in 0..9_000 {
+        let ((event_time, a), (_, b)) = (one.read(), two.read());
+        let signals: Vec<(Box<str>, f64)> =
+            a.iter().chain(&b).enumerate().map(|(i, &value)| (format!("signal{i}").into(), value)).collect();
+        feeder.feed(&Sample { event_time, signals: &signals });
+    }
+    let (memory, stored) = (feeder.scorer.memory_bytes(), feeder.scorer.snapshot().len());
+    assert!(memory < 150_000 && stored < 100_000, "{memory} bytes in memory, {stored} stored");
+}

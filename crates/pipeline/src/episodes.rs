@@ -226,7 +226,8 @@ pub fn alert(change: &Change, raised: Timestamp) -> Option<Alert> {
     })
 }
 
-fn cause_in_words(cause: &Cause) -> String {
+/// A cause as people read it, in alerts and on the terminal: `pressure_bar low: 2.927, expected 3.831 to 4.040 (92 %)`.
+pub fn cause_in_words(cause: &Cause) -> String {
     let (signal, value) = (&cause.signal, number(cause.value));
     let share = cause.share * 100.0;
     let [low, high] = cause.expected;
@@ -239,6 +240,10 @@ fn cause_in_words(cause: &Cause) -> String {
     };
     match &*cause.detector {
         "silence" => format!("no data for {:.0} s", cause.value),
+        "limits" => {
+            let limit = if cause.direction == Direction::Low { low } else { high };
+            format!("{signal} {value}, beyond the limit {limit} ({share:.0} %)")
+        }
         "stuck" => format!("{signal} stuck at {value} ({share:.0} %)"),
         "forest" if ordinary => {
             format!("{signal} {value}, ordinary alone, unusual with the other signals ({share:.0} %)")
@@ -364,5 +369,20 @@ mod tests {
             alert.summary,
             "pump1 anomalous since 2023-11-14T22:13:20Z: discharge_bar low: 2.100, expected 3.800 to 4.400 (61 %)"
         );
+    }
+
+    #[test]
+    fn a_cause_says_what_is_odd_even_where_the_range_does_not() {
+        let said = |detector: &str, value: f64, expected: [f64; 2]| {
+            let (signal, direction) = ("speed".into(), Direction::High);
+            cause_in_words(&Cause { signal, share: 0.61, direction, value, expected, detector: detector.into() })
+        };
+        assert_eq!(said("cusum", 1601.2, [1440.0, 1460.0]), "speed high: 1601, expected 1440 to 1460 (61 %)");
+        assert_eq!(said("silence", 26.4, [0.0, 15.0]), "no data for 26 s");
+        assert_eq!(said("stuck", 1441.0, [1441.0, 1441.0]), "speed stuck at 1441 (61 %)");
+        assert_eq!(said("limits", 1601.0, [1600.0, 1600.0]), "speed 1601, beyond the limit 1600 (61 %)");
+        let combined = "speed 1450, ordinary alone, unusual with the other signals (61 %)";
+        assert_eq!(said("forest", 1450.0, [1440.0, 1460.0]), combined);
+        assert_eq!(said("forest", 1470.0, [1440.0, 1460.0]), "speed high: 1470, expected 1440 to 1460 (61 %)");
     }
 }

@@ -17,3 +17,5 @@ pub mod registry;
 mod rules;
 mod sequence;
 mod thing;
+
+pub use episodes::cause_in_words;

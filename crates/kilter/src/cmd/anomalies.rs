@@ -6,7 +6,8 @@ use crate::{
     output,
 };
 use anyhow::bail;
-use kilter_core::{Cause, Direction, Episode, TenantId, ThingName};
+use kilter_core::{Episode, TenantId, ThingName};
+use kilter_pipeline::cause_in_words;
 
 /// What was found: episodes with start, peak, end and causes
 #[derive(Debug, clap::Subcommand)]
@@ -91,7 +92,7 @@ fn list(episodes: &[Episode]) -> String {
             e.peak.to_string(),
             e.end.map_or_else(|| "open".to_owned(), |end| end.to_string()),
             e.readings.to_string(),
-            e.causes.first().map(cause).unwrap_or_default(),
+            e.causes.first().map(cause_in_words).unwrap_or_default(),
         ]
     });
     output::table(&head, rows.collect(), "No anomalies.")
@@ -112,26 +113,11 @@ fn show(e: &Episode) -> String {
         e.readings
     );
     for c in &e.causes {
-        text.push_str(&format!("  {} (seen by {})\n", cause(c), c.detector));
+        text.push_str(&format!("  {} (seen by {})\n", cause_in_words(c), c.detector));
     }
     text
 }
 
 pub fn severity(episode: &Episode) -> String {
     format!("{:?}", episode.severity).to_lowercase()
-}
-
-fn cause(cause: &Cause) -> String {
-    let direction = match cause.direction {
-        Direction::High => "high",
-        Direction::Low => "low",
-        Direction::Odd => "odd",
-    };
-    let [low, high] = cause.expected;
-    format!(
-        "{} {direction}: {:.4} expected {low:.4} to {high:.4} ({:.0} %)",
-        cause.signal,
-        cause.value,
-        cause.share * 100.0
-    )
 }

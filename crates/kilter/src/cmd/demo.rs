@@ -52,8 +52,10 @@ pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
     let plant = async {
         let Ok(file) = ready.await else { return Ok(()) };
         let ran = shutdown.run_until_cancelled(run_plant(shared, &file)).await.unwrap_or(Ok(()));
+        // A pump may see the server go before the plant is told to stop: that is no failure.
+        let stopped = shutdown.is_cancelled();
         shutdown.cancel();
-        ran
+        if stopped { Ok(()) } else { ran }
     };
     let (served, ran) = tokio::join!(serving, plant);
     served.and(ran)

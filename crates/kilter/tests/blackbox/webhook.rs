@@ -78,10 +78,11 @@ fn an_alert_is_signed_and_sent_again_until_it_is_taken() {
         |i: u64| format!("{{\"ts\":{},\"bearing_c\":{}}}", 1_700_000_000 + i, if i == 40 { 140 } else { 60 + i % 5 });
     let runtime = device::runtime();
     for tenant in ["quiet", "hooked"] {
-        let sent = device::publish(&installation, &server, (tenant, &format!("{tenant}-1")), (0..80).map(hot));
+        let thing = format!("{tenant}-1");
+        let sent = device::publish(&installation, &server, (tenant, &thing), (0..80).map(hot));
         runtime.block_on(sent).unwrap();
     }
-    let mut next = || received.recv_timeout(PATIENCE).expect("the webhook is called");
+    let next = || received.recv_timeout(PATIENCE).expect("the webhook is called");
     let (first, again, closed) = (next(), next(), next());
     assert_eq!((first.answered, again.answered, closed.answered), (500, 200, 200));
     [&first, &again, &closed].into_iter().for_each(check_signature);

@@ -19,6 +19,7 @@ const SEED: u64 = 7;
 /// TLS handshakes under way at a time when many devices connect.
 const CONNECTING_MAX: usize = 32;
 const KEEP_ALIVE_SECONDS: u16 = 60;
+const NANOS_PER_MILLISECOND: i64 = 1_000_000;
 
 /// What the plant's pumps measured: everything of a payload behind its time.
 pub struct Readings(Vec<Vec<String>>);
@@ -105,11 +106,13 @@ impl Device {
     }
 
     fn write_next(&mut self, payload: &mut String) {
-        self.event_time = self.event_time.plus_seconds(1);
+        let milliseconds = self.event_time.plus_seconds(1).as_nanos() / NANOS_PER_MILLISECOND;
+        // As the server will understand it.
+        self.event_time = Timestamp::from_nanos(milliseconds * NANOS_PER_MILLISECOND);
         self.count += 1;
         let signals = self.readings.at(self.number, self.count);
         // Writing to a String cannot fail.
-        let _ = write!(payload, "{{\"ts\":{},{signals}", self.event_time.as_nanos() / 1_000_000);
+        let _ = write!(payload, "{{\"ts\":{milliseconds},{signals}");
     }
 
     /// Bytes of a typical reading.
@@ -177,7 +180,7 @@ mod tests {
         assert_ne!(first, b.payload());
         let batch: Vec<serde_json::Value> = serde_json::from_slice(&a.batch(3)).unwrap();
         assert_eq!(batch[2]["ts"], 1_700_000_005_000_u64);
-        let now = Timestamp::from_seconds(1_800_000_000);
-        assert!(a.payload_at(now).starts_with(b"{\"ts\":1800000000000,"));
+        assert!(a.payload_at(Timestamp::from_nanos(1_800_000_000_123_456_789)).starts_with(b"{\"ts\":1800000000123,"));
+        assert_eq!(a.event_time, Timestamp::from_nanos(1_800_000_000_123_000_000));
     }
 }
