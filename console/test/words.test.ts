@@ -15,6 +15,7 @@ describe("causes in words", () => {
     const said = (detector: string, value: number, expected: [number, number]) =>
       inWords(cause({ signal: "speed", direction: "high", detector, value, expected }));
     expect(said("silence", 26.4, [0, 15])).toBe("no data for 26 s");
+    expect(said("gap", 26.2, [0, 0.6])).toBe("no data for 26.20 s, usually at most 0.600 s");
     expect(said("stuck", 1441, [1441, 1441])).toBe("speed stuck at 1441 (61 %)");
     expect(said("limits", 1601, [1600, 1600])).toBe("speed 1601, beyond the limit 1600 (61 %)");
     expect(said("forest", 1450, [1440, 1460])).toBe("speed 1450, ordinary alone, unusual with the other signals (61 %)");

@@ -7,6 +7,7 @@ export function inWords(cause: Cause): string {
   const { value, low, high } = together(cause.value, cause.expected);
   const share = `(${Math.round(cause.share * 100)} %)`;
   if (cause.detector === "silence") return `no data for ${Math.round(cause.value)} s`;
+  if (cause.detector === "gap") return `no data for ${short(cause.value)} s, usually at most ${short(cause.expected[1])} s`;
   if (cause.detector === "stuck") return `${cause.signal} stuck at ${short(cause.value)} ${share}`;
   if (cause.detector === "limits") {
     return `${cause.signal} ${short(cause.value)}, beyond the limit ${short(cause.expected[cause.direction === "low" ? 0 : 1])} ${share}`;

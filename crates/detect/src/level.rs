@@ -45,10 +45,16 @@ impl Scale {
         if self.mean > 0.0 { CLIP * self.mean } else { f64::INFINITY }
     }
 
-    pub fn learn(&mut self, magnitude: f64) {
+    /// `size` is that of the value itself. Where it is zero, or not small beside the scale as well, a negligible
+    /// magnitude is no sign of a glitch: the signal just stands still, as a stopped machine's or a stuck sensor's does.
+    pub fn learn(&mut self, magnitude: f64, size: f64) {
         self.seen = self.seen.saturating_add(1);
         let counted = magnitude.min(self.limit());
         self.mean += (counted - self.mean) / f64::from(self.memory).min(f64::from(self.seen));
+        let stands_still = size == 0.0 || size * LEFT_OVER >= self.mean;
+        if magnitude * LEFT_OVER < self.mean && stands_still {
+            return;
+        }
         if magnitude * LEFT_OVER >= self.mean {
             (self.negligible, self.negligible_max) = (0, 0.0);
             return;
@@ -135,7 +141,7 @@ impl Level {
             return;
         }
         self.centre += error.clamp(-limit, limit) / f64::from(self.memory).min(f64::from(self.seen));
-        self.scale.learn(error.abs());
+        self.scale.learn(error.abs(), x.abs());
     }
 
     pub fn is_sound(&self) -> bool {
@@ -159,6 +165,21 @@ mod tests {
         assert!(level.residual(10.0).abs() < 0.5);
         assert!((0.5..1.5).contains(&level.scale()));
         assert!(level.residual(20.0) > 8.0);
+    }
+
+    #[test]
+    fn a_signal_that_stands_still_keeps_its_scale_for_a_while() {
+        for rest in [0.0, 1.287] {
+            let mut level = Level::new(8.0, 512.0);
+            for i in 0..2_000 {
+                level.learn(1.3 + 0.1 * f64::from(i % 5 - 2));
+            }
+            let before = level.scale();
+            for _ in 0..400 {
+                level.learn(rest);
+            }
+            assert!(level.scale() > before / 4.0, "{} after {before}", level.scale());
+        }
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl Detector for Rate {
         if let (Learn::Full, Some(rate)) = (mode, self.rate(input)) {
             let statistic = self.statistic(rate);
             self.tail.learn(statistic, input.readings_per_week);
-            self.scale.learn(rate.abs());
+            // A rate is its own size: of a signal that stands still it is exactly zero.
+            self.scale.learn(rate.abs(), rate.abs());
         }
         if mode == Learn::Hold {
             self.tail.hold();

@@ -1,6 +1,6 @@
 //! `cargo bench -p kilter-door-mqtt`: QoS 1 messages per second through TLS, door and back, with a pipeline
 //! that keeps nothing (20 clients, 100 in flight, 200 bytes), both ends in this process on as many threads as
-//! the first argument says (1 unless given); then resident memory per idle connection.
+//! the first argument says (1 unless given).
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and fails by panicking")]
 
 #[path = "../tests/door/fixtures.rs"]
@@ -8,28 +8,21 @@ mod fixtures;
 
 use bytes::Bytes;
 use fixtures::House;
-use kilter_door_mqtt::{MqttClient, Options, QoS, Version};
+use kilter_door_mqtt::{MqttClient, QoS, Version};
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 const CLIENTS: usize = 20;
 const MESSAGES: u64 = 20_000;
-const IDLE: usize = 1000;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if args.first().is_some_and(|arg| arg == "idle") {
-        return tokio::runtime::Runtime::new().unwrap().block_on(hold(&args[1..]));
-    }
     let threads = args.first().map_or(1, |threads| threads.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
     runtime.block_on(async {
         tokio::spawn(throughput(threads)).await.unwrap();
-        idle_memory().await;
     });
 }
 
@@ -75,51 +68,6 @@ async fn publish(client: MqttClient) -> Vec<Duration> {
     }
     client.flush().await.unwrap();
     client.take_ack_latencies()
-}
-
-/// The clients live in a process of their own, so that only the door's memory is counted.
-async fn idle_memory() {
-    let house = House::open().await;
-    let options = house.options("dev", Version::V5);
-    let before = resident_bytes();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["idle", &options.addr, &options.ca_pem, &options.cert_pem, &options.key_pem])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = BufReader::new(child.stdout.take().unwrap());
-    tokio::task::spawn_blocking(move || ready.read_line(&mut String::new())).await.unwrap().unwrap();
-    let each = (resident_bytes() - before) / IDLE;
-    println!("{IDLE} idle connections: {:.1} KiB each", each as f64 / 1024.0);
-    drop(child.stdin.take());
-    child.wait().unwrap();
-}
-
-async fn hold(args: &[String]) {
-    let mut clients = Vec::new();
-    for i in 0..IDLE {
-        let options = Options {
-            addr: args[0].clone(),
-            ca_pem: args[1].clone(),
-            cert_pem: args[2].clone(),
-            key_pem: args[3].clone(),
-            client_id: format!("dev-{i}"),
-            version: Version::V5,
-            inflight_max: 1,
-            keep_alive: 60,
-            will: None,
-        };
-        clients.push(MqttClient::connect(options).await.unwrap());
-    }
-    println!("ready");
-    std::io::stdout().flush().unwrap();
-    let _ = std::io::stdin().lock().read_line(&mut String::new());
-}
-
-fn resident_bytes() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 /// User and system time of this process, in ticks of 10 ms.

@@ -179,8 +179,9 @@ impl Node {
         let retention = tokio::spawn(enforce_retention(self.stream.clone()));
         let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
         let router = self.router(metrics, readiness(&file, self.health.clone()));
-        let doors = tokio::spawn(run_doors(mqtt, http, router, shutdown));
+        // Before anybody can see /readyz answer: who then looks for the file must find it.
         write_secret_file(&config.data_dir, &file)?;
+        let doors = tokio::spawn(run_doors(mqtt, http, router, shutdown));
         started(&file);
 
         doors.await?;

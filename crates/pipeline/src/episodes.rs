@@ -240,6 +240,7 @@ pub fn cause_in_words(cause: &Cause) -> String {
     };
     match &*cause.detector {
         "silence" => format!("no data for {:.0} s", cause.value),
+        "gap" => format!("no data for {value} s, usually at most {high} s"),
         "limits" => {
             let limit = if cause.direction == Direction::Low { low } else { high };
             format!("{signal} {value}, beyond the limit {limit} ({share:.0} %)")
@@ -379,6 +380,7 @@ mod tests {
         };
         assert_eq!(said("cusum", 1601.2, [1440.0, 1460.0]), "speed high: 1601, expected 1440 to 1460 (61 %)");
         assert_eq!(said("silence", 26.4, [0.0, 15.0]), "no data for 26 s");
+        assert_eq!(said("gap", 26.2, [0.0, 0.6]), "no data for 26.20 s, usually at most 0.600 s");
         assert_eq!(said("stuck", 1441.0, [1441.0, 1441.0]), "speed stuck at 1441 (61 %)");
         assert_eq!(said("limits", 1601.0, [1600.0, 1600.0]), "speed 1601, beyond the limit 1600 (61 %)");
         let combined = "speed 1450, ordinary alone, unusual with the other signals (61 %)";

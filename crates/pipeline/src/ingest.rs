@@ -177,6 +177,8 @@ impl Ingest for PipelineIngest {
                 last = Some((message.topic.clone(), state.routes(&message.topic)));
             }
             let routes = last.as_ref().map_or(&[][..], |(_, routes)| routes);
+            // A nanosecond apart: without times of their own, messages of one batch would be duplicates of each other.
+            let arrival = Timestamp::from_nanos(arrival.as_nanos().saturating_add(count as i64));
             match record(&message, routes, arrival) {
                 Ok(records) => {
                     for (stream, record) in records {

@@ -15,6 +15,7 @@ const KILTER: &str = env!("CARGO_BIN_EXE_kilter");
 /// Until something that takes milliseconds has certainly failed, on a machine with everything else to do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
+const LEDGER_POLL: Duration = Duration::from_millis(100);
 /// The newest lines that are shown when a test fails.
 const LOG_TAIL: usize = 40;
 
@@ -232,11 +233,16 @@ impl Server {
         within(3 * PATIENCE, "the ledger settles", || {
             let lines = self.list(&path);
             let sum = |of: &str| lines.iter().map(|line| line[of].as_u64().unwrap()).sum::<u64>();
-            (sum("received") >= received && sum("waiting") == 0).then_some(lines)
+            let settled = sum("received") >= received && sum("waiting") == 0;
+            if !settled {
+                // The server counts what waits anew each time; asking all the time would hold it up.
+                std::thread::sleep(LEDGER_POLL);
+            }
+            settled.then_some(lines)
         })
     }
 
-    /// The value of a metric that has no labels.
+    /// The value of a metric, named with its labels as `/metrics` shows them.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let text = self.answer("/metrics").text();
         let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;

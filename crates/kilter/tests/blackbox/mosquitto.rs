@@ -177,8 +177,10 @@ fn revocation(installation: &Installation, server: &Server) {
     let topic = device::topic(TENANT, "revoked");
     let mut command = client("mosquitto_sub", &own, server, "revoked");
     command.args(["-t", &topic]).stdout(Stdio::null()).stderr(Stdio::null());
+    let accepted = || server.metric("kilter_mqtt_connects_total{result=\"accepted\"}");
+    let before = accepted();
     let mut session = Running(command.spawn().unwrap());
-    eventually("the session is open", || (server.metric("kilter_mqtt_connections") == Some(1.0)).then_some(()));
+    eventually("the session is open", || (accepted() > before).then_some(()));
     let began = Instant::now();
     let revoked = installation.kilter(&["thing", "revoke", "revoked"]).json();
     assert_eq!(revoked[0]["status"], "REVOKED", "{revoked}");

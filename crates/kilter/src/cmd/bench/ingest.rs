@@ -25,7 +25,7 @@ use std::{
 use tokio::time::sleep;
 
 /// Kilter and mosquitto take turns this often: what else the machine does then hits both.
-const ROUNDS: u64 = 2;
+const ROUNDS: u32 = 2;
 /// Idle connections that memory is measured with, where there are as many devices.
 const IDLE_CONNECTIONS: usize = 500;
 /// After connections were made: until what they needed for the handshake is given back.
@@ -51,7 +51,7 @@ pub struct Args {
     /// Messages of each connection that wait for their PUBACK
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     inflight: u16,
-    /// Length of each measurement
+    /// Length of each measurement; the capacity test lasts twice as long
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Signals of the capacity test, eight per thing, each at 1 Hz
@@ -180,7 +180,7 @@ async fn throughput(
     clients: &mut Vec<Device>,
     bar: &ProgressBar,
 ) -> anyhow::Result<Rounds> {
-    let load = Load { inflight: args.inflight, duration: Duration::from_secs(args.seconds) };
+    let load = Load { inflight: args.inflight, duration: Duration::from_secs(args.seconds) / ROUNDS };
     let (mut kilter, mut peer) = (Acknowledged::default(), Acknowledged::default());
     let (mut catch_up, mut busy) = (Duration::ZERO, Duration::ZERO);
     let before = server.metrics().await?;

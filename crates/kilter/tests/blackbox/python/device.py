@@ -14,10 +14,13 @@ COUNT = int(COUNT)
 TOPIC = f"tenants/{TENANT}/devices/{THING}/telemetry"
 FOREIGN = f"tenants/not{TENANT}/devices/{THING}/telemetry"
 PATIENCE = 60
+# In flight, there and back again: the server closes a subscriber that lets more than 100 messages wait.
+IN_FLIGHT = 50
 V5 = VERSION == "5"
 
 connected, disconnected, done, answered = (threading.Event() for _ in range(4))
 acknowledged, received, granted, refused = [], [], [], []
+room = threading.Semaphore(IN_FLIGHT)
 
 
 def on_connect(client, userdata, flags, reason, properties):
@@ -36,6 +39,7 @@ def on_publish(client, userdata, mid, reason, properties):
 
 def on_message(client, userdata, message):
     received.append(json.loads(message.payload)["n"])
+    room.release()
     check()
 
 
@@ -50,7 +54,8 @@ def check():
 
 
 def await_(event, what):
-    assert event.wait(PATIENCE), f"not within {PATIENCE} s: {what}"
+    counts = f"{len(acknowledged)} acknowledged, {len(received)} received, refused {refused}"
+    assert event.wait(PATIENCE), f"not within {PATIENCE} s: {what} ({counts} at first)"
     event.clear()
 
 
@@ -66,7 +71,7 @@ client.tls_set(
     keyfile=f"{CERTIFICATES}/private-{THING}.key",
     tls_version=ssl.PROTOCOL_TLS_CLIENT,
 )
-client.max_inflight_messages_set(100)
+client.max_inflight_messages_set(IN_FLIGHT)
 client.max_queued_messages_set(0)
 client.on_connect, client.on_publish, client.on_message = on_connect, on_publish, on_message
 client.on_subscribe = on_subscribe
@@ -79,6 +84,7 @@ client.subscribe(TOPIC, qos=1)
 await_(answered, "SUBACK")
 assert not granted[-1].is_failure, granted
 for n in range(COUNT):
+    assert room.acquire(timeout=PATIENCE), f"only {len(received)} of {n} messages came back within {PATIENCE} s"
     client.publish(TOPIC, json.dumps({"ts": 1700000000 + n, "n": n, "temp_c": 20 + n % 7}), qos=1)
 await_(done, f"{COUNT} acknowledged and received")
 
