@@ -8,7 +8,7 @@ use toml::{Table, Value};
 /// 3  kilter ──► every crate below
 /// 2  door-mqtt ─► mqtt      pipeline ─► detect, lake      edge ─► detect, mqtt
 /// 1  mqtt  detect  lake  door-aws  door-console  replica  backend-*
-/// 0  core                   (rows 1 and 2 all ─► core; testkit ─► core, and is a dev-dependency only)
+/// 0  core                   (rows 1 and 2 all ─► core; testkit ─► core, detect, a dev-dependency only)
 /// ```
 const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("backend-embedded", &["core"]),
     ("backend-aws", &["core"]),
     ("backend-kafka", &["core"]),
-    ("testkit", &["core"]),
+    ("testkit", &["core", "detect"]),
     ("door-mqtt", &["core", "mqtt"]),
     ("pipeline", &["core", "detect", "lake"]),
     ("edge", &["core", "detect", "mqtt"]),

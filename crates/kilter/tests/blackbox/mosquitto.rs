@@ -177,10 +177,9 @@ fn revocation(installation: &Installation, server: &Server) {
     let topic = device::topic(TENANT, "revoked");
     let mut command = client("mosquitto_sub", &own, server, "revoked");
     command.args(["-t", &topic]).stdout(Stdio::null()).stderr(Stdio::null());
-    let accepted = || server.metric("kilter_mqtt_connects_total{result=\"accepted\"}");
-    let before = accepted();
     let mut session = Running(command.spawn().unwrap());
-    eventually("the session is open", || (accepted() > before).then_some(()));
+    let connected = |line: &serde_json::Value| line["message"] == "MQTT: connected" && line["client_id"] == "revoked";
+    eventually("the session is open", || server.log().iter().any(connected).then_some(()));
     let began = Instant::now();
     let revoked = installation.kilter(&["thing", "revoke", "revoked"]).json();
     assert_eq!(revoked[0]["status"], "REVOKED", "{revoked}");
