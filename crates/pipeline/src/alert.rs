@@ -87,10 +87,7 @@ impl Notifier {
             return false;
         }
         tried.count += 1;
-        let error = match destination.publish(alert).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let error = destination.publish(alert).await.err();
         let result = if error.is_none() { "ok" } else { "error" };
         metrics::counter!("kilter_alert_deliveries_total", "destination" => name.clone(), "result" => result)
             .increment(1);

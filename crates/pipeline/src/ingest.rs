@@ -35,6 +35,9 @@ impl Site {
     }
 }
 
+/// The streams that a topic's messages go to, each with its tenant.
+type Routes = Vec<(TenantId, StreamName)>;
+
 pub struct PipelineIngest {
     registry: Arc<Registry>,
     stream: Arc<dyn Stream>,
@@ -166,7 +169,7 @@ impl Ingest for PipelineIngest {
         let mut batches: BTreeMap<StreamName, Vec<NewRecord>> = BTreeMap::new();
         let mut refusal = None;
         let mut count = 0;
-        let mut last: Option<(Arc<str>, Vec<(TenantId, StreamName)>)> = None;
+        let mut last: Option<(Arc<str>, Routes)> = None;
         for message in messages {
             let known = last.as_ref().is_some_and(|(topic, _)| *topic == message.topic);
             if !known {

@@ -92,7 +92,7 @@ pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
 
 fn people(r: &Report) -> String {
     let mut text = format!(
-        "{} messages published and acknowledged as {}: {} scored, {} late, {} rejected. The thing has {} anomalies; see\n  kilter anomalies list --tenant {} --thing {}",
+        "{} messages published and acknowledged as {}: {} scored, {} late, {} rejected. Anomalies of the thing: {}; see\n  kilter anomalies list --tenant {} --thing {}",
         r.published, r.thing, r.scored, r.late, r.rejected, r.anomalies, r.tenant, r.thing
     );
     if r.late * 2 > r.published {

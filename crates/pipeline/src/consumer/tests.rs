@@ -68,7 +68,7 @@ fn record(n: u64) -> NewRecord {
     let wave = (i as f64 / 9.0).sin() + ((i * 7919) % 101) as f64 / 300.0;
     let fault = if (380..400).contains(&i) || (460..463).contains(&i) { 9.0 } else { 0.0 };
     let time = if i % 50 == 49 { T0 + i as i64 - 5 } else { T0 + i as i64 };
-    let (kind, data) = if n % 97 == 0 {
+    let (kind, data) = if n.is_multiple_of(97) {
         (RecordKind::Rejected("not JSON".into()), "?".to_owned())
     } else {
         (RecordKind::Telemetry, format!("{{\"ts\":{time},\"flow\":{},\"power\":{}}}", wave, 2.0 * wave + fault))
