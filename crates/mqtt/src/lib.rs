@@ -6,8 +6,8 @@ pub mod packet;
 pub mod reason;
 pub mod session;
 pub mod subscriptions;
-pub mod topics;
 
 pub use codec::{DecodeError, Decoder, encode};
+pub use kilter_core::topics;
 pub use packet::{Packet, PacketId, QoS, Version};
 pub use reason::ReasonCode;

@@ -3,6 +3,7 @@
 
 use crate::ReasonCode;
 use bytes::Bytes;
+pub use kilter_core::MessageProperties;
 use std::{num::NonZeroU16, sync::Arc};
 
 /// Never 0 (MQTT §2.2.1).
@@ -157,19 +158,6 @@ pub struct Publish {
     pub topic_alias: Option<NonZeroU16>,
     /// `None` where the message has none.
     pub properties: Option<Box<MessageProperties>>,
-}
-
-/// The properties that travel with a message to MQTT 5 subscribers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MessageProperties {
-    /// 1: the payload is UTF-8.
-    pub payload_format: Option<u8>,
-    /// Seconds.
-    pub expiry: Option<u32>,
-    pub content_type: Option<String>,
-    pub response_topic: Option<String>,
-    pub correlation_data: Option<Bytes>,
-    pub user: Vec<(String, String)>,
 }
 
 /// PUBACK, PUBREC, PUBREL, PUBCOMP.

@@ -9,10 +9,13 @@ use crate::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::{
-    Action, CertificateStatus, NewRecord, RecordKind, StreamName, TenantId, ThingName, Timestamp,
+    Action, CertificateStatus, NewRecord, Offset, RecordKind, ShardId, StreamName, TenantId, ThingName, Timestamp,
     ports::{
         clock::Clock,
-        ingest::{Accepted, Client, ClientIdentity, InboundMessage, Ingest, Principal, Refusal, RefusalKind},
+        ingest::{
+            Accepted, Client, ClientIdentity, ConnectAttributes, InboundMessage, Ingest, Principal, PublishAgainError,
+            Refusal, RefusalKind,
+        },
         stream::{AppendFuture, Stream, StreamError},
         table::Table,
     },
@@ -105,6 +108,28 @@ impl PipelineIngest {
         }
     }
 
+    /// Whether a record of the same thing, topic and arrival is there already.
+    fn has_record<'p>(
+        &self,
+        wanted: &NewRecord,
+        since: impl Iterator<Item = &'p (StreamName, ShardId, Offset)>,
+    ) -> Result<bool, StreamError> {
+        for (name, shard, from) in since {
+            let mut next = (*from).max(self.stream.bounds(name, *shard)?.first);
+            loop {
+                let records = self.stream.read(name, *shard, next, crate::sequence::SCAN)?;
+                let Some(last) = records.last() else { break };
+                next = last.offset.next();
+                let same =
+                    |r: &NewRecord| r.thing == wanted.thing && r.arrival == wanted.arrival && r.topic == wanted.topic;
+                if records.iter().any(|known| same(&known.record)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// Forgets a stream that was deleted.
     pub fn forget(&self, name: &StreamName) {
         self.sequences.lock().expect("no holder of the sequence lock panics").remove(name);
@@ -146,15 +171,28 @@ impl Ingest for PipelineIngest {
         Ok(Principal { certificate: id })
     }
 
-    fn connect(&self, principal: &Principal, client_id: &str) -> Result<Client, Refusal> {
+    fn register(&self, certificate_der: &[u8]) -> Result<Principal, Refusal> {
+        self.identify(certificate_der)
+    }
+
+    fn authorities(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
+    fn connect(&self, principal: &Principal, attributes: &ConnectAttributes<'_>) -> Result<Client, Refusal> {
+        let client_id = attributes.client_id;
         let state = self.registry.state();
         let thing = ThingName::new(client_id)
             .ok()
             .and_then(|name| state.things.get(&name))
             .filter(|thing| thing.certificates.contains(&principal.certificate))
             .map(|thing| (thing.tenant.clone(), thing.thing.clone()));
-        let identity =
-            ClientIdentity { certificate: principal.certificate.clone(), client_id: client_id.to_owned(), thing };
+        let identity = ClientIdentity {
+            certificate: principal.certificate.clone(),
+            client_id: client_id.to_owned(),
+            thing,
+            source: attributes.source.to_owned(),
+        };
         self.allowed(&state, &identity, Action::Connect, client_id)?;
         Ok(Client(Arc::new(identity)))
     }
@@ -181,7 +219,8 @@ impl Ingest for PipelineIngest {
             }
             let routes = last.as_ref().map_or(&[][..], |(_, routes)| routes);
             // A nanosecond apart: without times of their own, messages of one batch would be duplicates of each other.
-            let arrival = Timestamp::from_nanos(arrival.as_nanos().saturating_add(count as i64));
+            let arrival =
+                message.arrival.unwrap_or(Timestamp::from_nanos(arrival.as_nanos().saturating_add(count as i64)));
             match record(&message, routes, arrival) {
                 Ok(records) => {
                     for (stream, record) in records {
@@ -198,6 +237,36 @@ impl Ingest for PipelineIngest {
         let pending: Vec<AppendFuture> =
             batches.into_iter().map(|(stream, records)| self.append(stream, records)).collect();
         Accepted { count, refusal, durable: all_durable(pending) }
+    }
+
+    fn positions(&self, topic: &str) -> Vec<(StreamName, ShardId, Offset)> {
+        let mut positions = Vec::new();
+        for (_, name) in self.registry.state().routes(topic) {
+            let mut shard = ShardId(0);
+            while let Ok(bounds) = self.stream.bounds(&name, shard) {
+                positions.push((name.clone(), shard, bounds.next));
+                shard = ShardId(shard.0 + 1);
+            }
+        }
+        positions
+    }
+
+    fn publish_again(
+        &self,
+        client: &Client,
+        message: InboundMessage,
+        since: &[(StreamName, ShardId, Offset)],
+    ) -> Result<(), PublishAgainError> {
+        let arrival = message.arrival.unwrap_or_else(|| self.clock.now());
+        let state = self.registry.state();
+        self.allowed(&state, &client.0, Action::Publish, &message.topic)?;
+        let records = record(&message, &state.routes(&message.topic), arrival)?;
+        for (name, record) in records {
+            if !self.has_record(&record, since.iter().filter(|(stream, ..)| *stream == name))? {
+                futures::executor::block_on(self.append(name, vec![record]))?;
+            }
+        }
+        Ok(())
     }
 
     fn revision(&self) -> u64 {

@@ -27,7 +27,8 @@ const VERSION: &str = "2012-10-17";
 /// `arn:<partition>:iot:<region>:<account>:<resource>`; only the last part may hold colons.
 const ARN_PARTS: usize = 6;
 
-const ACTIONS: [Action; 4] = [Action::Connect, Action::Publish, Action::Subscribe, Action::Receive];
+const ACTIONS: [Action; 5] =
+    [Action::Connect, Action::Publish, Action::Subscribe, Action::Receive, Action::RetainPublish];
 
 /// Why a policy document was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +45,7 @@ pub enum PolicyError {
     #[error("{0} is empty: name at least one")]
     Empty(&'static str),
     #[error(
-        "action {0:?} is none that is decided here: use iot:Connect, iot:Publish, iot:Subscribe, iot:Receive, with * and ?"
+        "action {0:?} is none that is decided here: use iot:Connect, iot:Publish, iot:Subscribe, iot:Receive, iot:RetainPublish, with * and ?"
     )]
     Action(String),
     #[error(
@@ -120,7 +121,7 @@ pub fn decide(policies: &[Arc<Policy>], request: &Request<'_>) -> Decision {
 pub fn resource_arn(region: &str, account: &str, action: Action, subject: &str) -> String {
     let kind = match action {
         Action::Connect => "client",
-        Action::Publish | Action::Receive => "topic",
+        Action::Publish | Action::Receive | Action::RetainPublish => "topic",
         Action::Subscribe => "topicfilter",
     };
     format!("arn:aws:iot:{region}:{account}:{kind}/{subject}")

@@ -3,11 +3,12 @@
 
 use crate::{
     policy::{Policy, PolicyError},
-    rules::{Rule, RuleError, matches},
+    rules::{Rule, RuleError},
 };
 use kilter_core::{
     AlertBudget, CertificateId, CertificateStatus, StreamName, TenantId, ThingName, Timestamp,
     ports::table::{Item, Table, TableError, Write},
+    topics,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -104,7 +105,7 @@ impl State {
 
     /// The streams that the rules route a topic to.
     pub fn routes(&self, topic: &str) -> Vec<(TenantId, StreamName)> {
-        let matching = self.rules.values().filter(|(_, filter)| matches(filter, topic));
+        let matching = self.rules.values().filter(|(_, filter)| topics::matches(filter, topic));
         matching.map(|(rule, _)| (rule.tenant.clone(), rule.stream.clone())).collect()
     }
 

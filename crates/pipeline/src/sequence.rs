@@ -11,7 +11,8 @@ use kilter_core::{
 };
 use std::collections::HashMap;
 
-const SCAN: ReadLimit = ReadLimit { records: 10_000, bytes: 8 << 20 };
+/// How much of a stream is read at a time where all of it is looked at.
+pub const SCAN: ReadLimit = ReadLimit { records: 10_000, bytes: 8 << 20 };
 
 /// The last number given to each thing of a stream.
 #[derive(Debug, Default)]

@@ -34,6 +34,9 @@ pub enum Action {
     Subscribe,
     #[serde(rename = "iot:Receive")]
     Receive,
+    /// Asked beside `Publish` for a message that is to be retained.
+    #[serde(rename = "iot:RetainPublish")]
+    RetainPublish,
 }
 
 impl Action {
@@ -43,6 +46,7 @@ impl Action {
             Self::Publish => "iot:Publish",
             Self::Subscribe => "iot:Subscribe",
             Self::Receive => "iot:Receive",
+            Self::RetainPublish => "iot:RetainPublish",
         }
     }
 }

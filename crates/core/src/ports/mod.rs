@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod control;
+pub mod deliver;
 pub mod ingest;
 pub mod notify;
 pub mod query;

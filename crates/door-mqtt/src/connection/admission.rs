@@ -4,7 +4,7 @@ use super::{Connection, End, Member};
 use crate::refusals::{Kind, Subject};
 use kilter_core::{
     Action,
-    ports::ingest::{Client, Refusal, RefusalKind},
+    ports::ingest::{Client, ConnectAttributes, Refusal, RefusalKind},
 };
 use kilter_mqtt::{
     QoS, ReasonCode,
@@ -35,7 +35,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn admit(&self, will_topic: Option<&str>) -> Result<Client, (Kind, ReasonCode, String)> {
         let ingest = &self.shared.ingest;
-        let client = ingest.connect(&self.peer.principal, &self.client_id).map_err(|refusal| {
+        let source = self.peer.address.ip().to_string();
+        let attributes =
+            ConnectAttributes { client_id: &self.client_id, persistent: false, will_topic, source: &source };
+        let client = ingest.connect(&self.peer.principal, &attributes).map_err(|refusal| {
             let kind = match refusal.kind {
                 RefusalKind::ClientIdNotAllowed => Kind::ClientId,
                 RefusalKind::UnknownCertificate | RefusalKind::CertificateNotActive => Kind::Certificate,
@@ -57,7 +60,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let ingest = &self.shared.ingest;
         let looked_up = ingest.identify(&self.peer.certificate_der).and_then(|principal| match &mut self.member {
             Some(member) => {
-                member.client = ingest.connect(&principal, &self.client_id)?;
+                let source = self.peer.address.ip().to_string();
+                let attributes =
+                    ConnectAttributes { client_id: &self.client_id, source: &source, ..Default::default() };
+                member.client = ingest.connect(&principal, &attributes)?;
                 if member.mailbox.is_some() {
                     self.shared.hub.renew(member.id, &member.client);
                 }

@@ -19,9 +19,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn publish(&mut self, mut batch: Vec<Inbound>) -> Option<End> {
         while !batch.is_empty() {
             let client = self.member.as_ref().map(|member| member.client.clone())?;
-            let messages = batch
-                .iter()
-                .map(|inbound| InboundMessage { topic: inbound.topic.clone(), payload: inbound.payload.clone() });
+            let messages = batch.iter().map(|inbound| InboundMessage {
+                topic: inbound.topic.clone(),
+                payload: inbound.payload.clone(),
+                retain: false,
+                properties: inbound.properties.clone(),
+                arrival: None,
+            });
             let accepted = self.shared.ingest.publish(&client, messages.collect());
             let mut rest = batch.split_off(accepted.count.min(batch.len())).into_iter();
             if !batch.is_empty() {
@@ -89,7 +93,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     pub(super) fn send_will(&mut self, member: &Member, will: Will) {
-        let message = InboundMessage { topic: Arc::clone(&will.topic), payload: will.payload.clone() };
+        let message = InboundMessage {
+            topic: Arc::clone(&will.topic),
+            payload: will.payload.clone(),
+            retain: false,
+            properties: None,
+            arrival: None,
+        };
         let accepted = self.shared.ingest.publish(&member.client, vec![message]);
         if let Some(refusal) = accepted.refusal {
             self.report(Kind::Will, &format!("will, {} on {:?}: {refusal}", Action::Publish.name(), will.topic));

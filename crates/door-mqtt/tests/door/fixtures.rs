@@ -4,10 +4,13 @@
 use bytes::Bytes;
 use futures::FutureExt;
 use kilter_core::{
-    Action, CertificateId,
+    Action, CertificateId, Offset, ShardId, StreamName,
     ports::{
         clock::SystemClock,
-        ingest::{Accepted, Client, ClientIdentity, InboundMessage, Ingest, Principal, Refusal, RefusalKind},
+        ingest::{
+            Accepted, Client, ClientIdentity, ConnectAttributes, InboundMessage, Ingest, Principal, PublishAgainError,
+            Refusal, RefusalKind,
+        },
         stream::{StreamError, StreamErrorKind},
     },
 };
@@ -142,12 +145,40 @@ impl Ingest for FakeIngest {
         Ok(Principal { certificate: CertificateId::new(&"ab".repeat(32)).unwrap() })
     }
 
-    fn connect(&self, principal: &Principal, client_id: &str) -> Result<Client, Refusal> {
+    fn register(&self, certificate_der: &[u8]) -> Result<Principal, Refusal> {
+        self.identify(certificate_der)
+    }
+
+    fn authorities(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
+    fn positions(&self, _: &str) -> Vec<(StreamName, ShardId, Offset)> {
+        Vec::new()
+    }
+
+    fn publish_again(
+        &self,
+        client: &Client,
+        message: InboundMessage,
+        _: &[(StreamName, ShardId, Offset)],
+    ) -> Result<(), PublishAgainError> {
+        self.publish(client, vec![message]);
+        Ok(())
+    }
+
+    fn connect(&self, principal: &Principal, attributes: &ConnectAttributes<'_>) -> Result<Client, Refusal> {
+        let client_id = attributes.client_id;
         if !client_id.starts_with("dev") {
             return Err(refusal(RefusalKind::ClientIdNotAllowed, "no policy allows this client id"));
         }
         let certificate = principal.certificate.clone();
-        Ok(Client(Arc::new(ClientIdentity { certificate, client_id: client_id.into(), thing: None })))
+        Ok(Client(Arc::new(ClientIdentity {
+            certificate,
+            client_id: client_id.into(),
+            thing: None,
+            source: String::new(),
+        })))
     }
 
     fn authorize(&self, _: &Client, action: Action, topic: &str) -> Result<(), Refusal> {
