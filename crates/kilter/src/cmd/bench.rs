@@ -1,12 +1,16 @@
 //! `kilter bench`: how fast and how large the platform is on this machine, measured from outside, on the real thing.
 
 mod device;
+mod handshake;
 mod ingest;
 mod load;
+mod mqtt;
+mod pace;
 mod peer;
 mod process;
 mod report;
 mod scoring;
+mod scratch;
 mod server;
 
 use crate::config::Shared;
@@ -15,10 +19,12 @@ use crate::config::Shared;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Ingest(ingest::Args),
+    Mqtt(mqtt::Args),
 }
 
 pub async fn run(shared: &Shared, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Ingest(args) => ingest::run(shared, args).await,
+        Command::Mqtt(args) => mqtt::run(shared, args).await,
     }
 }

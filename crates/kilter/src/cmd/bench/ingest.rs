@@ -7,6 +7,7 @@ use super::{
     process::open_files_max,
     report::{self, Backlog, Memory, Report, Scoring, Throughput},
     scoring,
+    scratch::Scratch,
     server::Server,
 };
 use crate::{config::Shared, output};
@@ -17,8 +18,7 @@ use kilter_core::{
     ports::clock::{Clock, SystemClock},
 };
 use std::{
-    io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -76,28 +76,6 @@ pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
     };
     bar.finish_and_clear();
     output::print(shared.output, &report?, report::people)
-}
-
-/// A directory for one run, removed at its end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn beside(data_dir: &Path) -> anyhow::Result<Self> {
-        let mut name = data_dir.file_name().unwrap_or("kilter".as_ref()).to_owned();
-        name.push(format!(".bench-{}", std::process::id()));
-        let path = data_dir.parent().unwrap_or(Path::new("")).join(name);
-        std::fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            // Nobody is left to tell when standard error is closed.
-            let _ = writeln!(std::io::stderr(), "kilter: remove {} yourself: {error}", self.0.display());
-        }
-    }
 }
 
 async fn measure(args: &Args, things: usize, scratch: &Path, bar: &ProgressBar) -> anyhow::Result<Report> {
