@@ -3,12 +3,13 @@
 use crate::{
     config::MqttConfig,
     connection::{Connection, Peer, Shared},
+    deliver::DoorDeliver,
     hub::Hub,
     meters::Meters,
     refusals::{Kind, Refusals, Subject},
     tls::{self, TlsIdentity, TlsSetupError},
 };
-use kilter_core::ports::{clock::Clock, ingest::Ingest};
+use kilter_core::ports::{clock::Clock, deliver::Deliver, ingest::Ingest};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -47,8 +48,7 @@ pub struct MqttDoor {
     listener: TcpListener,
     address: SocketAddr,
     acceptor: TlsAcceptor,
-    config: MqttConfig,
-    ingest: Arc<dyn Ingest>,
+    shared: Arc<Shared>,
 }
 
 /// Reads the certificates and takes the port; serves nobody yet.
@@ -58,11 +58,20 @@ pub async fn bind(
     ingest: Arc<dyn Ingest>,
     clock: Arc<dyn Clock>,
 ) -> Result<MqttDoor, DoorError> {
-    let acceptor = TlsAcceptor::from(tls::server_config(&identity, clock)?);
+    let acceptor = TlsAcceptor::from(tls::server_config(&identity, clock.clone())?);
     let failed = |source| DoorError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(MqttDoor { listener, address, acceptor, config, ingest })
+    let shared = Arc::new(Shared {
+        config,
+        ingest,
+        hub: Hub::default(),
+        meters: Meters::new(),
+        refusals: Refusals::new(clock),
+        shutdown: CancellationToken::new(),
+        epoch: Instant::now(),
+    });
+    Ok(MqttDoor { listener, address, acceptor, shared })
 }
 
 struct Accepting {
@@ -80,33 +89,32 @@ impl MqttDoor {
         self.address
     }
 
+    /// The way back to devices.
+    pub fn deliver(&self) -> Arc<dyn Deliver> {
+        Arc::new(DoorDeliver(Arc::clone(&self.shared)))
+    }
+
     /// Serves until `shutdown`; then stops accepting, lets owed acknowledgements leave, says goodbye to all
     /// and returns, within the configured drain time and a few seconds.
     pub async fn run(self, shutdown: CancellationToken) {
-        let drain_time_max = self.config.drain_time_max;
-        let (revision_changed, revision) = watch::channel(self.ingest.revision());
+        let Self { listener, acceptor, shared, .. } = self;
+        let drain_time_max = shared.config.drain_time_max;
+        let (revision_changed, revision) = watch::channel(shared.ingest.revision());
         let accepting = Accepting {
-            connections: Arc::new(Semaphore::new(self.config.connections_max)),
-            half_open: Arc::new(Semaphore::new(self.config.half_open_max)),
-            shared: Arc::new(Shared {
-                config: self.config,
-                ingest: Arc::clone(&self.ingest),
-                hub: Hub::default(),
-                meters: Meters::new(),
-                refusals: Refusals::default(),
-                shutdown: shutdown.clone(),
-                epoch: Instant::now(),
-            }),
-            acceptor: self.acceptor,
+            connections: Arc::new(Semaphore::new(shared.config.connections_max)),
+            half_open: Arc::new(Semaphore::new(shared.config.half_open_max)),
+            shared: Arc::clone(&shared),
+            acceptor,
             revision,
             tasks: TaskTracker::new(),
         };
         select! {
             () = shutdown.cancelled() => {}
-            () = accepting.accept_all(&self.listener) => {}
-            () = watch_revision(&*self.ingest, &revision_changed) => {}
+            () = accepting.accept_all(&listener) => {}
+            () = watch_revision(&*shared.ingest, &revision_changed) => {}
         }
-        drop(self.listener);
+        shared.shutdown.cancel();
+        drop(listener);
         accepting.tasks.close();
         info!(connections = accepting.tasks.len(), "MQTT: draining");
         if timeout(drain_time_max + STOP_MARGIN, accepting.tasks.wait()).await.is_err() {

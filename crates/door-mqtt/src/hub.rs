@@ -147,10 +147,10 @@ impl Hub {
         });
     }
 
-    /// Gives an accepted message to everyone who listens and may. Never waits.
+    /// Gives an accepted message to everyone who listens and may. Never waits. `from` is `None` for the server's own.
     pub fn fan_out(
         &self,
-        from: SubscriberId,
+        from: Option<SubscriberId>,
         inbound: &Inbound,
         ingest: &dyn Ingest,
         meters: &Meters,
@@ -164,7 +164,9 @@ impl Hub {
         routes.trie.matching(&inbound.topic, &mut found);
         let mut message = None;
         for (id, grant) in found {
-            let Some(outlet) = routes.outlets.get(&id).filter(|_| id != from || !grant.no_local) else { continue };
+            let Some(outlet) = routes.outlets.get(&id).filter(|_| Some(id) != from || !grant.no_local) else {
+                continue;
+            };
             if let Err(refusal) = ingest.authorize(&outlet.client, Action::Receive, &inbound.topic) {
                 meters.dropped_not_authorized.increment(1);
                 let identity = &outlet.client.0;

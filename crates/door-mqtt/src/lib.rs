@@ -4,6 +4,7 @@ mod batch;
 pub mod client;
 mod config;
 mod connection;
+mod deliver;
 mod door;
 mod hub;
 mod meters;

@@ -1,12 +1,15 @@
 //! Every "no" is counted and said in the log, with who and why; the same "no" over and over is said once in a
 //! while, with how often.
 
-use kilter_core::CertificateId;
+use kilter_core::{
+    CertificateId,
+    ports::{clock::Clock, deliver::RefusalView},
+};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -19,6 +22,8 @@ const REPEAT_AFTER: Duration = Duration::from_secs(10);
 const LINES_MAX: usize = 5;
 /// Clients remembered; beyond it the memory starts afresh, and lines may repeat early.
 const REMEMBERED_MAX: usize = 1024;
+/// Lines kept for whoever asks what was refused: a screen or two.
+const LATEST_MAX: usize = 200;
 
 /// The label `reason` of `kilter_mqtt_refusals_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,9 +75,11 @@ pub struct Subject<'a> {
     pub certificate: Option<&'a CertificateId>,
 }
 
-#[derive(Debug, Default)]
 pub struct Refusals {
     said: Mutex<HashMap<u64, Said>>,
+    /// Oldest first.
+    latest: Mutex<VecDeque<RefusalView>>,
+    clock: Arc<dyn Clock>,
 }
 
 /// What was said about one client and kind.
@@ -85,9 +92,46 @@ struct Said {
 }
 
 impl Refusals {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { said: Mutex::default(), latest: Mutex::default(), clock }
+    }
+
+    /// Newest first.
+    pub fn latest(&self) -> Vec<RefusalView> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+
+    /// The same "no" to the same client counts up.
+    fn remember(&self, kind: Kind, subject: Subject<'_>, reason: &str) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |known: &&mut RefusalView| {
+            known.kind == kind.label()
+                && known.client_id == subject.client_id
+                && known.certificate.as_ref() == subject.certificate
+                && known.reason == reason
+        };
+        if let Some(known) = latest.iter_mut().rev().find(same) {
+            known.count += 1;
+            return;
+        }
+        if latest.len() >= LATEST_MAX {
+            latest.pop_front();
+        }
+        latest.push_back(RefusalView {
+            time: self.clock.now(),
+            kind: kind.label().to_owned(),
+            peer: subject.peer.to_string(),
+            client_id: subject.client_id.to_owned(),
+            certificate: subject.certificate.cloned(),
+            reason: reason.to_owned(),
+            count: 1,
+        });
+    }
+
     /// `reason` is for the operator: topic and action where there are any, never a payload.
     pub fn report(&self, kind: Kind, subject: Subject<'_>, reason: &str) {
         metrics::counter!("kilter_mqtt_refusals_total", "reason" => kind.label()).increment(1);
+        self.remember(kind, subject, reason);
         let Some(unsaid) = self.gate(kind, subject, reason) else { return };
         let certificate = subject.certificate.map_or("", CertificateId::as_str);
         let (peer, client_id, kind) = (subject.peer, subject.client_id, kind.label());
@@ -129,7 +173,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_same_line_is_said_once_in_a_while() {
-        let refusals = Refusals::default();
+        let refusals = Refusals::new(Arc::new(kilter_core::ports::clock::SystemClock));
         let subject = Subject { peer: "127.0.0.1:1".parse().unwrap(), client_id: "c", certificate: None };
         let other_port = Subject { peer: "127.0.0.1:2".parse().unwrap(), ..subject };
         assert_eq!(refusals.gate(Kind::Publish, subject, "no"), Some(0));
@@ -145,5 +189,20 @@ mod tests {
             refusals.gate(Kind::Publish, Subject { client_id: &i.to_string(), ..subject }, "no");
         }
         assert!(refusals.said.lock().unwrap().len() <= REMEMBERED_MAX);
+    }
+
+    #[test]
+    fn the_latest_are_kept_newest_first_and_counted() {
+        let refusals = Refusals::new(Arc::new(kilter_core::ports::clock::SystemClock));
+        let subject = Subject { peer: "127.0.0.1:1".parse().unwrap(), client_id: "c", certificate: None };
+        for i in 0..LATEST_MAX + 1 {
+            refusals.report(Kind::Publish, subject, &i.to_string());
+        }
+        refusals.report(Kind::Publish, subject, "7");
+        let latest = refusals.latest();
+        assert_eq!(latest.len(), LATEST_MAX);
+        assert_eq!((latest[0].reason.as_str(), latest[0].count), (LATEST_MAX.to_string().as_str(), 1));
+        assert_eq!(latest.iter().find(|line| line.reason == "7").unwrap().count, 2);
+        assert!(latest.iter().all(|line| line.reason != "0"));
     }
 }

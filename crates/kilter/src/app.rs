@@ -158,6 +158,9 @@ impl Node {
             self.clock.clone(),
         );
         let mqtt = mqtt.await.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
+        // The pipeline holds the way back weakly: this keeps it until the doors have closed.
+        let deliver = mqtt.deliver();
+        self.ingest.deliver_through(&deliver);
         let http = kilter_door_console::bind(config.http).await;
         let http = http.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
         let file = ServerFile {
@@ -185,6 +188,7 @@ impl Node {
         started(&file);
 
         doors.await?;
+        drop(deliver);
         let _ = std::fs::remove_file(ServerFile::path(&config.data_dir));
         retention.abort();
         upkeep.abort();

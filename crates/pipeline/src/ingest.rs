@@ -12,6 +12,7 @@ use kilter_core::{
     Action, CertificateStatus, NewRecord, Offset, RecordKind, ShardId, StreamName, TenantId, ThingName, Timestamp,
     ports::{
         clock::Clock,
+        deliver::Deliver,
         ingest::{
             Accepted, Client, ClientIdentity, ConnectAttributes, InboundMessage, Ingest, Principal, PublishAgainError,
             Refusal, RefusalKind,
@@ -22,7 +23,7 @@ use kilter_core::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock, Weak},
 };
 
 /// The parts of an ARN that are the installation's own.
@@ -48,9 +49,21 @@ pub struct PipelineIngest {
     site: Site,
     /// By stream. Held while a batch is numbered and queued, so that numbers and log have one order.
     sequences: Mutex<HashMap<StreamName, Sequences>>,
+    /// The devices' door is made after the pipeline, and holds it.
+    deliver: OnceLock<Weak<dyn Deliver>>,
 }
 
 impl PipelineIngest {
+    /// Names the way back to devices; the first call counts.
+    pub fn deliver_through(&self, door: &Arc<dyn Deliver>) {
+        let _ = self.deliver.set(Arc::downgrade(door));
+    }
+
+    /// The way back to devices: `None` before the door is made and after it is gone.
+    pub fn deliver(&self) -> Option<Arc<dyn Deliver>> {
+        self.deliver.get().and_then(Weak::upgrade)
+    }
+
     /// Reads every stream's tail to take up the things' counts: blocking.
     pub fn open(
         registry: Arc<Registry>,
@@ -63,7 +76,7 @@ impl PipelineIngest {
         for (name, shards) in stream.list()? {
             sequences.insert(name.clone(), Sequences::recover(&*stream, table, &name, shards)?);
         }
-        Ok(Self { registry, stream, clock, site, sequences: Mutex::new(sequences) })
+        Ok(Self { registry, stream, clock, site, sequences: Mutex::new(sequences), deliver: OnceLock::new() })
     }
 
     fn certificate<'s>(&self, state: &'s State, client: &ClientIdentity) -> Result<&'s Certificate, Refusal> {

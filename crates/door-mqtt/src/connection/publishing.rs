@@ -49,7 +49,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         meters.received.increment(batch.len() as u64);
         if let Some(member) = &self.member {
             for inbound in batch {
-                hub.fan_out(member.id, inbound, &**ingest, meters, refusals);
+                hub.fan_out(Some(member.id), inbound, &**ingest, meters, refusals);
             }
         }
     }
@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             properties: will.properties.map(Arc::from),
             receipt: None,
         };
-        hub.fan_out(member.id, &inbound, &**ingest, meters, refusals);
+        hub.fan_out(Some(member.id), &inbound, &**ingest, meters, refusals);
     }
 }
 
