@@ -7,6 +7,7 @@ pub mod deliver;
 pub mod ingest;
 pub mod logs;
 pub mod notify;
+pub mod objects;
 pub mod query;
 pub mod rules;
 pub mod stream;
