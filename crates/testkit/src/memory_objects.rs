@@ -259,9 +259,10 @@ impl Objects for MemoryObjects {
     fn list(&self, bucket: &str, listing: &Listing) -> Result<Vec<Version>, ObjectError> {
         let state = self.state();
         state.bucket(bucket)?;
-        let keys = state.versions.iter().filter(|((of, key), _)| {
-            of == bucket && key.starts_with(&listing.prefix) && *key >= listing.from
-        });
+        let keys = state
+            .versions
+            .iter()
+            .filter(|((of, key), _)| of == bucket && key.starts_with(&listing.prefix) && *key >= listing.from);
         let mut found = Vec::new();
         for ((_, key), versions) in keys {
             let newest_first = versions.iter().rev().enumerate();

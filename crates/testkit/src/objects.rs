@@ -132,7 +132,21 @@ fn buckets(subject: &mut dyn Subject) {
 fn keeps_objects(subject: &mut dyn Subject) {
     let objects = made(subject, Versioning::Off);
     let long = "ключ/".repeat(113);
-    let odd = ["k", "a/b", "a", "a//b", "/", "..", "../../x", "~1", "a~b.c", ".hidden", "\u{1f6b0}\0\u{1}", &long, &"x".repeat(1024)];
+    let odd = [
+        "k",
+        "a/b",
+        "a",
+        "a//b",
+        "/",
+        "..",
+        "../../x",
+        "~1",
+        "a~b.c",
+        ".hidden",
+        "\u{1f6b0}\0\u{1}",
+        &long,
+        &"x".repeat(1024),
+    ];
     for (i, key) in odd.iter().enumerate() {
         put(&*objects, key, &pattern(i * 100, i as u8));
     }

@@ -94,7 +94,9 @@ impl Draft {
         let key = (Arc::from(table), pk.to_owned(), sk.to_owned());
         match self.writes.get(&key) {
             Some(value) => value.as_deref().map(parse).transpose(),
-            None => self.table.get(table, pk, sk).map_err(|error| from_table(&error))?.as_deref().map(parse).transpose(),
+            None => {
+                self.table.get(table, pk, sk).map_err(|error| from_table(&error))?.as_deref().map(parse).transpose()
+            }
         }
     }
 

@@ -49,7 +49,8 @@ impl Disk {
         for attempt in 1.. {
             create_directory(folder).map_err(failed)?;
             match fs::rename(&from, &to) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < FOLDER_ATTEMPTS && from.exists() => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < FOLDER_ATTEMPTS && from.exists() => {
+                }
                 renamed => {
                     renamed.map_err(failed)?;
                     break;
@@ -238,7 +239,10 @@ impl Read for Reader {
                 let count = usize::try_from(piece.to - piece.at).unwrap_or(usize::MAX).min(into.len());
                 let read = opened.file.read(&mut into[..count])?;
                 if read == 0 && count > 0 {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "an object is shorter than it was written"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "an object is shorter than it was written",
+                    ));
                 }
                 piece.at += read as u64;
                 return Ok(read);

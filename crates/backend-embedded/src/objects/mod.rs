@@ -126,7 +126,11 @@ impl Buckets for EmbeddedObjects {
     fn create_bucket(&self, bucket: &str, region: &str) -> Result<bool, ObjectError> {
         if !place::is_bucket(bucket) {
             let rule = "use 3 to 63 lower-case letters, digits, dots and dashes";
-            return Err(ObjectError::new(ObjectErrorKind::Invalid, "create", format!("{bucket:?} is no bucket: {rule}")));
+            return Err(ObjectError::new(
+                ObjectErrorKind::Invalid,
+                "create",
+                format!("{bucket:?} is no bucket: {rule}"),
+            ));
         }
         let made = Bucket {
             name: bucket.to_owned(),

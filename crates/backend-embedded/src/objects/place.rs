@@ -103,7 +103,10 @@ mod tests {
 
     #[test]
     fn people_can_read_it() {
-        assert_eq!(object("lake", "t/raw/date=2026-11-23/part-0.parquet", 7, false), "lake/t/raw/date=2026-11-23/part-0~7.parquet");
+        assert_eq!(
+            object("lake", "t/raw/date=2026-11-23/part-0.parquet", 7, false),
+            "lake/t/raw/date=2026-11-23/part-0~7.parquet"
+        );
         assert_eq!(object("lake", "a.parquet", 7, true), "lake/a~7.parquet.sealed");
         assert_eq!(object("b-1", "../../etc/passwd", 1, false), "b-1/%2E./%2E./etc/passwd~1");
         assert_eq!(object("b-1", "/a//b/", 1, false), "b-1/%/a/%/b/%~1");

@@ -37,7 +37,8 @@ impl MasterKey {
                 let fresh = random::<KEY>("open")?;
                 let beside = file.with_extension("new");
                 let mut options = OpenOptions::new();
-                let mut new = options.write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
+                let mut new =
+                    options.write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
                 new.write_all(&fresh).and_then(|()| new.sync_all()).map_err(failed)?;
                 fs::rename(&beside, file).map_err(failed)?;
                 sync_directory(file.parent().unwrap_or(Path::new("."))).map_err(failed)?;
@@ -118,7 +119,8 @@ fn nonce(number: u64) -> Nonce {
 
 fn random<const N: usize>(operation: &'static str) -> Result<[u8; N], ObjectError> {
     let mut bytes = [0; N];
-    rand::fill(&mut bytes)
-        .map_err(|_| ObjectError::new(ObjectErrorKind::Io, operation, "the system gave no random numbers; try again"))?;
+    rand::fill(&mut bytes).map_err(|_| {
+        ObjectError::new(ObjectErrorKind::Io, operation, "the system gave no random numbers; try again")
+    })?;
     Ok(bytes)
 }

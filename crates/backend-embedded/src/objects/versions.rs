@@ -32,7 +32,8 @@ impl Objects for EmbeddedObjects {
                 return Err(error);
             }
         }
-        let put = Put { key: key.to_owned(), number, now: self.clock.now(), contents: contents.clone(), meta, condition };
+        let put =
+            Put { key: key.to_owned(), number, now: self.clock.now(), contents: contents.clone(), meta, condition };
         let name = bucket.to_owned();
         self.change(move |draft| put_version(draft, &name, put)).inspect_err(|error| {
             // After a failed commit nobody knows whether the index has the object.
@@ -48,7 +49,8 @@ impl Objects for EmbeddedObjects {
         let Some(mut found) = found.as_deref().map(parse::<Version>).transpose()? else { return Ok(None) };
         found.latest = true;
         let Some(id) = id.filter(|id| *id != found.id) else { return Ok(Some(found)) };
-        let all = self.table.range(&older(bucket), key, SkRange::ALL, usize::MAX).map_err(|error| from_table(&error))?;
+        let all =
+            self.table.range(&older(bucket), key, SkRange::ALL, usize::MAX).map_err(|error| from_table(&error))?;
         Ok(Self::items::<Version>(all)?.into_iter().find(|version| version.id == id))
     }
 
