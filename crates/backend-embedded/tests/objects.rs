@@ -262,3 +262,30 @@ fn a_killed_process_loses_no_object_that_it_acknowledged_and_leaves_no_file() {
     }
     assert!(acknowledged.iter().any(Option::is_some), "nothing was written at all");
 }
+
+#[test]
+fn plain_files_of_an_earlier_release_become_objects() {
+    let root = TempDir::new().unwrap();
+    let old = root.path().join("lake");
+    let folder = old.join("iot-data-lake-t-us-east-1/t/raw/date=2026-11-23");
+    fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(old.join("iot-data-lake-empty-us-east-1/empty")).unwrap();
+    fs::write(folder.join("part-0.parquet"), b"rows").unwrap();
+    fs::write(folder.join("part-1.parquet"), b"more rows").unwrap();
+    fs::write(folder.join("part-2.parquet#1"), b"half").unwrap();
+    let objects = open(&root.path().join("objects"));
+    // A crash had cut an earlier attempt short, after the object and before the file's removal.
+    objects.create_bucket("iot-data-lake-t-us-east-1", "us-east-1").unwrap();
+    let meta = Meta { etag: "first attempt".into(), ..Meta::default() };
+    let (content, key) = (stage(&objects, b"rows", false), "t/raw/date=2026-11-23/part-0.parquet");
+    objects.publish("iot-data-lake-t-us-east-1", key, vec![content], meta, PutCondition::Always).unwrap();
+    assert_eq!(objects.adopt(&old, "us-east-1").unwrap(), 1);
+    assert!(!old.exists());
+    assert_eq!(objects.adopt(&old, "us-east-1").unwrap(), 0);
+    let listing = Listing { limit: 10, ..Listing::default() };
+    let found = objects.list("iot-data-lake-t-us-east-1", &listing).unwrap();
+    let found: Vec<_> = found.iter().map(|v| (&*v.key, v.bytes(), &*v.meta.etag)).collect();
+    let second = ("t/raw/date=2026-11-23/part-1.parquet", 9, "420e367b22de6a69bf6b95c9a12fbef5");
+    assert_eq!(found, [(key, 4, "first attempt"), second]);
+    assert_eq!(objects.buckets().unwrap().len(), 2);
+}

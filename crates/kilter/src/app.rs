@@ -8,10 +8,11 @@ use crate::{
 };
 use anyhow::Context;
 use axum::Router;
-use kilter_backend_embedded::{DirectoryLock, EmbeddedStream, EmbeddedTable};
+use kilter_backend_embedded::{DirectoryLock, EmbeddedObjects, EmbeddedStream, EmbeddedTable};
 use kilter_core::ports::{
     clock::{Clock, SystemClock},
     notify::Notify,
+    objects::ObjectError,
     stream::{Stream, StreamErrorKind},
     table::Table,
 };
@@ -53,6 +54,7 @@ pub struct Node {
     clock: Arc<dyn Clock>,
     stream: Arc<EmbeddedStream>,
     table: Arc<dyn Table>,
+    objects: Arc<EmbeddedObjects>,
     lake: Arc<Lake>,
     ingest: Arc<PipelineIngest>,
     control: Arc<PipelineControl>,
@@ -91,7 +93,8 @@ impl Node {
         let registry_table: Arc<dyn Table> = Arc::new(open_table(&dir.join("registry.redb"))?);
         let table: Arc<dyn Table> = Arc::new(open_table(&dir.join("results.redb"))?);
         let registry = Arc::new(Registry::open(registry_table)?);
-        let lake = Arc::new(Lake::open_local(&dir.join("lake"), &config.site.region)?);
+        let objects = Arc::new(open_objects(dir, &config.site.region, clock.clone())?);
+        let lake = Arc::new(Lake::open(objects.clone(), &config.site.region)?);
         let port: Arc<dyn Stream> = stream.clone();
         let site = config.site.clone();
         let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone())
@@ -120,7 +123,7 @@ impl Node {
             gate: gate.clone(),
         });
         let health = Arc::new(Health::default());
-        Ok(Self { _lock: lock, tls, token, clock, stream, table, lake, ingest, control, query, live, gate, health })
+        Ok(Self { _lock: lock, tls, token, clock, stream, table, objects, lake, ingest, control, query, live, gate, health })
     }
 
     pub fn token(&self) -> &str {
@@ -172,6 +175,7 @@ impl Node {
         let (scorer, archive) = (Stoppable::default(), Stoppable::default());
         let scorer_thread = self.start_scorer(&config, &alerts, scorer.clone())?;
         let archive_thread = self.start_archive(&config, archive.clone())?;
+        clear_away(self.objects.clone())?;
         let notifier = Notifier {
             table: self.table.clone(),
             clock: self.clock.clone(),
@@ -318,6 +322,28 @@ fn write_secret_file(data_dir: &Path, file: &ServerFile) -> anyhow::Result<()> {
 
 fn open_table(path: &Path) -> anyhow::Result<EmbeddedTable> {
     EmbeddedTable::open(path).map_err(|error| Coded::new(Code::DiskRefused, error.to_string()).into())
+}
+
+/// The objects; a lake of plain files, as earlier releases kept it, is moved into them.
+fn open_objects(data_dir: &Path, region: &str, clock: Arc<dyn Clock>) -> anyhow::Result<EmbeddedObjects> {
+    let coded = |error: ObjectError| Coded::new(Code::DiskRefused, error.to_string());
+    let objects = EmbeddedObjects::open(&data_dir.join("objects"), clock).map_err(coded)?;
+    let adopted = objects.adopt(&data_dir.join("lake"), region).map_err(coded)?;
+    if adopted > 0 {
+        tracing::info!(files = adopted, "the lake of an earlier release was moved into the objects");
+    }
+    Ok(objects)
+}
+
+/// Deletes what a crash left of objects, beside the work: it reads every folder. It ends by itself and is not waited
+/// for; a stop in the middle leaves the rest to the next start.
+fn clear_away(objects: Arc<EmbeddedObjects>) -> std::io::Result<()> {
+    let scrub = move || match objects.scrub() {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "files that a crash left of objects were deleted"),
+        Err(error) => tracing::warn!(%error, "what a crash left of objects could not be deleted"),
+    };
+    std::thread::Builder::new().name("objects".into()).spawn(scrub).map(drop)
 }
 
 fn coded_stream(error: kilter_core::ports::stream::StreamError) -> anyhow::Error {

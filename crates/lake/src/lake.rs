@@ -9,18 +9,20 @@ use crate::{
     rows::{RecordRow, ScoredRow},
     store::Store,
 };
-use kilter_core::{Offset, Record, RecordKind, ScoredReading, ShardId, TenantId, Timestamp, ports::query::ObjectView};
-use object_store::path::Path;
+use kilter_core::{Offset, Record, RecordKind, ScoredReading, ShardId, TenantId, Timestamp, ports::{objects::Objects, query::ObjectView}};
 use std::{
     collections::HashMap,
-    path::Path as FsPath,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+/// Media types of objects and of manifests.
+const PARQUET: &str = "application/vnd.apache.parquet";
+const JSON: &str = "application/json";
 
 /// Longest region name taken: the bucket's name must stay within S3's 63 characters.
 const REGION_LEN_MAX: usize = 63 - "iot-data-lake--".len() - TenantId::LEN_MAX;
 
-/// All methods block on the disk: never call them from an async thread. One process at a time.
+/// All methods block: never call them from an async thread.
 pub struct Lake {
     store: Store,
     region: String,
@@ -42,8 +44,8 @@ pub struct Written {
 }
 
 impl Lake {
-    /// Over a folder, made where it is missing.
-    pub fn open_local(root: &FsPath, region: &str) -> Result<Self, LakeError> {
+    /// In buckets of this storage, one for each tenant.
+    pub fn open(objects: Arc<dyn Objects>, region: &str) -> Result<Self, LakeError> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if region.is_empty() || region.len() > REGION_LEN_MAX || !region.chars().all(allowed) {
             let rule = format!("use 1 to {REGION_LEN_MAX} lower-case letters, digits and '-', as in us-east-1");
@@ -53,7 +55,7 @@ impl Lake {
                 format!("region {region:?} is not valid: {rule}"),
             ));
         }
-        Ok(Self { store: Store::open(root)?, region: region.to_owned(), lanes: Mutex::default() })
+        Ok(Self { store: Store::new(objects, region), region: region.to_owned(), lanes: Mutex::default() })
     }
 
     /// Whether this call made it: `false` when it was there.
@@ -61,7 +63,7 @@ impl Lake {
         self.store.create_bucket(&self.keys(tenant).bucket)
     }
 
-    pub fn has_bucket(&self, tenant: &TenantId) -> bool {
+    pub fn has_bucket(&self, tenant: &TenantId) -> Result<bool, LakeError> {
         self.store.has_bucket(&self.keys(tenant).bucket)
     }
 
@@ -108,14 +110,10 @@ impl Lake {
     pub fn objects(&self, tenant: &TenantId) -> Result<Vec<ObjectView>, LakeError> {
         let keys = self.keys(tenant);
         let mut views = Vec::new();
-        for object in self.store.list(&Path::from(keys.bucket.as_str())) {
-            let object = object?;
-            let Some(key) = keys.key(&object.location) else { continue };
-            let modified = object.last_modified.timestamp_nanos_opt().unwrap_or_default();
-            let (bucket, modified) = (keys.bucket.clone(), Timestamp::from_nanos(modified));
-            views.push(ObjectView { bucket, key, bytes: object.size, modified });
+        for object in self.store.list(&keys.bucket, "")? {
+            let (bucket, key, modified) = (keys.bucket.clone(), object.key, object.modified);
+            views.push(ObjectView { bucket, key, bytes: object.bytes, modified });
         }
-        views.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(views)
     }
 
@@ -147,7 +145,7 @@ impl Lake {
         span: Option<(Offset, Offset)>,
     ) -> Result<Vec<Written>, LakeError> {
         let keys = self.keys(&lane.tenant);
-        if !self.store.has_bucket(&keys.bucket) {
+        if !self.store.has_bucket(&keys.bucket)? {
             let message = format!("tenant {} has no bucket {}; create it first", lane.tenant, keys.bucket);
             return Err(LakeError::new(LakeErrorKind::NoBucket, "write", message));
         }
@@ -170,7 +168,7 @@ impl Lake {
         }
         let mut written = Vec::with_capacity(parts.len());
         for part in parts {
-            progress.clear(&self.store, part.first, part.last)?;
+            progress.clear(&self.store, &keys, part.first, part.last)?;
             written.push(self.write_part(&keys, lane, &part)?);
             progress.archived_to = Some(part.last);
         }
@@ -200,8 +198,8 @@ impl Lake {
             event_time_max: event_times.map(|(_, max)| max),
             sha256: manifest::sha256(&object),
         };
-        self.store.put(&keys.path(&key), object.into())?;
-        self.store.put(&keys.path(&keys.manifest(lane.dataset, name)), manifest.to_json()?.into())?;
+        self.store.put(&keys.bucket, &key, PARQUET, &object)?;
+        self.store.put(&keys.bucket, &keys.manifest(lane.dataset, name), JSON, &manifest.to_json()?)?;
         let Manifest { rows, bytes, .. } = manifest;
         Ok(Written { dataset: lane.dataset, key, rows, bytes, first: part.first, last: part.last })
     }

@@ -10,49 +10,40 @@ use crate::{
 };
 use bytes::Bytes;
 use kilter_core::Offset;
-use object_store::path::Path;
 
 pub(crate) struct Progress {
     /// Rows up to this offset have objects with manifests.
     pub archived_to: Option<Offset>,
     /// Objects behind it, without manifest.
-    unfinished: Vec<(PartName, Path)>,
+    unfinished: Vec<(PartName, String)>,
 }
 
 impl Progress {
     pub fn recover(store: &Store, keys: &Keys, lane: &Lane) -> Result<Self, LakeError> {
-        let manifests = keys.path(&keys.manifests(lane.dataset));
-        let objects = keys.path(&keys.dataset(lane.dataset));
-        store.sweep(lane, &manifests)?;
-        store.sweep(lane, &objects)?;
         let mut archived_to = None;
-        for (name, _) in parts(store, lane, &manifests)? {
+        for (name, _) in parts(store, keys, lane, &keys.manifests(lane.dataset))? {
             archived_to = archived_to.max(Some(name.last));
         }
-        let mut unfinished = parts(store, lane, &objects)?;
+        let mut unfinished = parts(store, keys, lane, &keys.dataset(lane.dataset))?;
         unfinished.retain(|(name, _)| Some(name.first) > archived_to);
         Ok(Self { archived_to, unfinished })
     }
 
     /// Deletes an interrupted attempt at rows that are about to be written again. What else is there
     /// without a manifest stays: it is not this call's to judge.
-    pub fn clear(&mut self, store: &Store, first: Offset, last: Offset) -> Result<(), LakeError> {
-        for (_, path) in self.unfinished.extract_if(.., |(name, _)| name.overlaps(first, last)) {
-            store.delete(&path)?;
+    pub fn clear(&mut self, store: &Store, keys: &Keys, first: Offset, last: Offset) -> Result<(), LakeError> {
+        for (_, key) in self.unfinished.extract_if(.., |(name, _)| name.overlaps(first, last)) {
+            store.delete(&keys.bucket, &key)?;
         }
         Ok(())
     }
 }
 
-/// The lane's objects below a prefix.
-fn parts(store: &Store, lane: &Lane, prefix: &Path) -> Result<Vec<(PartName, Path)>, LakeError> {
-    let mut parts = Vec::new();
-    for object in store.list(prefix) {
-        let location = object?.location;
-        let name = location.filename().and_then(PartName::parse);
-        parts.extend(name.filter(|name| name.shard == lane.shard).map(|name| (name, location)));
-    }
-    Ok(parts)
+/// The lane's objects below a folder.
+fn parts(store: &Store, keys: &Keys, lane: &Lane, folder: &str) -> Result<Vec<(PartName, String)>, LakeError> {
+    let listed = store.list(&keys.bucket, &format!("{folder}/"))?.into_iter();
+    let named = listed.filter_map(|object| Some((PartName::of_key(&object.key)?, object.key)));
+    Ok(named.filter(|(name, _)| name.shard == lane.shard).collect())
 }
 
 /// Compares rows that come a second time (after a crash between manifest and checkpoint) with what is
@@ -61,14 +52,12 @@ pub(crate) fn check_archived<R: Row>(store: &Store, keys: &Keys, lane: &Lane, ro
     let (Some(first), Some(last)) = (rows.first().map(R::offset), rows.last().map(R::offset)) else {
         return Ok(());
     };
-    let manifests = keys.path(&keys.manifests(lane.dataset));
-    let mut overlapping = parts(store, lane, &manifests)?;
+    let mut overlapping = parts(store, keys, lane, &keys.manifests(lane.dataset))?;
     overlapping.retain(|(name, _)| name.overlaps(first, last));
     overlapping.sort();
     let mut archived = Vec::with_capacity(rows.len());
-    for (_, path) in overlapping {
-        let key = keys.key(&path).unwrap_or_default();
-        let manifest = read_manifest(store, &path, &key)?;
+    for (_, key) in overlapping {
+        let manifest = read_manifest(store, keys, &key)?;
         let object = read_object(store, keys, &manifest)?;
         archived.extend(columns::read_identities(lane.dataset, &manifest.object, object)?);
     }
@@ -88,9 +77,10 @@ pub(crate) fn check_archived<R: Row>(store: &Store, keys: &Keys, lane: &Lane, ro
     Err(LakeError::new(LakeErrorKind::Conflict, "write", message))
 }
 
-pub(crate) fn read_manifest(store: &Store, path: &Path, key: &str) -> Result<Manifest, LakeError> {
-    let json =
-        store.get(path)?.ok_or_else(|| LakeError::new(LakeErrorKind::Damaged, "read", format!("{key} is gone")))?;
+pub(crate) fn read_manifest(store: &Store, keys: &Keys, key: &str) -> Result<Manifest, LakeError> {
+    let json = store
+        .get(&keys.bucket, key)?
+        .ok_or_else(|| LakeError::new(LakeErrorKind::Damaged, "read", format!("{key} is gone")))?;
     Manifest::from_json(key, &json)
 }
 
@@ -98,7 +88,7 @@ pub(crate) fn read_manifest(store: &Store, path: &Path, key: &str) -> Result<Man
 pub(crate) fn read_object(store: &Store, keys: &Keys, manifest: &Manifest) -> Result<Bytes, LakeError> {
     let damaged = |message| LakeError::new(LakeErrorKind::Damaged, "read", message);
     let key = &manifest.object;
-    let Some(object) = store.get(&keys.path(key))? else {
+    let Some(object) = store.get(&keys.bucket, key)? else {
         return Err(damaged(format!("{key} is missing although it has a manifest; restore it from a backup")));
     };
     if object.len() as u64 != manifest.bytes || manifest::sha256(&object) != manifest.sha256 {

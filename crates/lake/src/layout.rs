@@ -11,7 +11,6 @@
 //! ```
 
 use kilter_core::{Offset, ShardId, TenantId, Timestamp};
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -82,6 +81,11 @@ impl PartName {
         (name.to_string() == stem).then_some(name)
     }
 
+    /// Of an object by its key.
+    pub fn of_key(key: &str) -> Option<Self> {
+        key.rsplit('/').next().and_then(Self::parse)
+    }
+
     pub fn overlaps(&self, first: Offset, last: Offset) -> bool {
         self.first <= last && first <= self.last
     }
@@ -98,7 +102,7 @@ pub(crate) fn date(at: Timestamp) -> String {
     at.format("%Y-%m-%d")
 }
 
-/// Keys within one tenant's bucket; the bucket is the first segment of a path in the store.
+/// Keys within one tenant's bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     pub bucket: String,
@@ -124,16 +128,6 @@ impl Keys {
 
     pub fn manifest(&self, dataset: Dataset, name: PartName) -> String {
         format!("{}/{name}.json", self.manifests(dataset))
-    }
-
-    /// Where a key is in the store.
-    pub fn path(&self, key: &str) -> Path {
-        Path::from(format!("{}/{key}", self.bucket))
-    }
-
-    /// The key of what the store lists; `None` for what is not in this bucket.
-    pub fn key(&self, path: &Path) -> Option<String> {
-        path.as_ref().strip_prefix(self.bucket.as_str())?.strip_prefix('/').map(str::to_owned)
     }
 }
 
@@ -163,9 +157,8 @@ mod tests {
         let day = date(Timestamp::parse_rfc3339("2026-11-23T23:59:59.999999999Z").unwrap());
         let key = keys.object(Dataset::Rejected, &day, name);
         assert_eq!(key, "tenant001/rejected/date=2026-11-23/part-0-00000000000000000005-00000000000000000012.parquet");
-        assert_eq!(keys.path(&key).as_ref(), format!("iot-data-lake-tenant001-us-east-1/{key}"));
-        assert_eq!(keys.key(&keys.path(&key)), Some(key));
-        assert_eq!(keys.key(&Path::from("iot-data-lake-tenant001-us-east-10/x")), None);
+        assert_eq!(PartName::of_key(&key), Some(name));
+        assert_eq!(keys.bucket, "iot-data-lake-tenant001-us-east-1");
         assert_eq!(
             keys.manifest(Dataset::Raw, name),
             "tenant001/_manifest/raw/part-0-00000000000000000005-00000000000000000012.json"

@@ -1,133 +1,132 @@
-//! The object store, blocking and durable: when `put` returns, file and folders are on disk.
+//! The lake's part of the object storage: whole small objects in and out, durable.
 
-use crate::{LakeError, LakeErrorKind, layout::Lane};
+use crate::{LakeError, LakeErrorKind};
 use bytes::Bytes;
-use futures::executor;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, local::LocalFileSystem, path::Path};
+use kilter_core::{Timestamp, ports::objects::*};
 use std::{
-    fs, io,
-    path::{Path as FsPath, PathBuf},
+    io::{Read, Write},
     sync::Arc,
 };
 
-/// Objects below a folder of the local disk. Buckets are its sub-folders.
+/// Objects of one page of a listing, and of one removal.
+const PAGE: usize = 1_000;
+
 pub(crate) struct Store {
-    objects: Arc<dyn ObjectStore>,
-    root: PathBuf,
+    objects: Arc<dyn Objects>,
+    region: String,
 }
 
-fn refused(operation: &'static str, what: &str, source: object_store::Error) -> LakeError {
-    let message = format!("the store refused {what}; check free space and permissions, then try again");
-    LakeError::new(LakeErrorKind::Io, operation, message).with_source(source)
+/// An object as listings show it.
+pub(crate) struct Listed {
+    pub key: String,
+    pub bytes: u64,
+    pub modified: Timestamp,
 }
 
-fn disk(operation: &'static str, path: &FsPath, source: io::Error) -> LakeError {
-    let message = format!("{}: {source}; check free space and permissions, then try again", path.display());
-    LakeError::new(LakeErrorKind::Io, operation, message).with_source(source)
+fn refused(operation: &'static str, what: &str, source: ObjectError) -> LakeError {
+    let kind = match source.kind {
+        ObjectErrorKind::NoBucket => LakeErrorKind::NoBucket,
+        ObjectErrorKind::Damaged => LakeErrorKind::Damaged,
+        _ => LakeErrorKind::Io,
+    };
+    LakeError::new(kind, operation, format!("the store refused {what}: {}", source.message)).with_source(source)
 }
 
 impl Store {
-    /// Makes the folder where it is missing.
-    pub fn open(root: &FsPath) -> Result<Self, LakeError> {
-        fs::create_dir_all(root).map_err(|source| disk("open", root, source))?;
-        let objects = LocalFileSystem::new_with_prefix(root)
-            .map_err(|source| refused("open", &root.display().to_string(), source))?
-            // Writes go to a staging name, are synced, renamed into place, and the folders synced.
-            .with_fsync(true);
-        Ok(Self { objects: Arc::new(objects), root: root.to_owned() })
+    pub fn new(objects: Arc<dyn Objects>, region: &str) -> Self {
+        Self { objects, region: region.to_owned() }
     }
 
     /// Replaces what is there, atomically. Durable on return.
-    pub fn put(&self, path: &Path, bytes: Bytes) -> Result<(), LakeError> {
-        let put = self.objects.put(path, bytes.into());
-        executor::block_on(put).map(drop).map_err(|source| refused("write", path.as_ref(), source))
+    pub fn put(&self, bucket: &str, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), LakeError> {
+        let failed = |source| refused("write", key, source);
+        let found = self.objects.bucket(bucket).map_err(failed)?;
+        let mut staging = self.objects.stage(found.is_some_and(|bucket| bucket.encrypted)).map_err(failed)?;
+        staging.write_all(bytes).map_err(|source| {
+            let message = format!("{key} cannot be written: {source}; check free space, then try again");
+            LakeError::new(LakeErrorKind::Io, "write", message).with_source(source)
+        })?;
+        let content = staging.finish().map_err(failed)?;
+        let meta = Meta {
+            // What S3's clients expect of an object that was put in one piece.
+            etag: format!("{:x}", md5::compute(bytes)),
+            headers: [("content-type".to_owned(), content_type.to_owned())].into(),
+            ..Meta::default()
+        };
+        self.objects.publish(bucket, key, vec![content], meta, PutCondition::Always).map(drop).map_err(failed)
     }
 
     /// `None` where there is no such object.
-    pub fn get(&self, path: &Path) -> Result<Option<Bytes>, LakeError> {
-        let get = async { self.objects.get(path).await?.bytes().await };
-        match executor::block_on(get) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(refused("read", path.as_ref(), source)),
-        }
+    pub fn get(&self, bucket: &str, key: &str) -> Result<Option<Bytes>, LakeError> {
+        let failed = |source| refused("read", key, source);
+        let found = match self.objects.version(bucket, key, None) {
+            Err(error) if error.kind == ObjectErrorKind::NoBucket => None,
+            found => found.map_err(failed)?,
+        };
+        let Some(version) = found.filter(|version| !version.delete_marker) else { return Ok(None) };
+        let mut reader = self.objects.read(&version.contents, 0, version.bytes()).map_err(failed)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(version.bytes()).unwrap_or_default());
+        reader.read_to_end(&mut bytes).map_err(|source| {
+            let kind = match source.kind() {
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => LakeErrorKind::Damaged,
+                _ => LakeErrorKind::Io,
+            };
+            LakeError::new(kind, "read", format!("{key} cannot be read: {source}")).with_source(source)
+        })?;
+        Ok(Some(bytes.into()))
     }
 
-    /// Objects below a prefix, in no order.
-    pub fn list(&self, prefix: &Path) -> impl Iterator<Item = Result<ObjectMeta, LakeError>> {
-        let prefix = prefix.clone();
-        executor::block_on_stream(self.objects.list(Some(&prefix)))
-            .map(move |object| object.map_err(|source| refused("list", prefix.as_ref(), source)))
+    /// Objects whose keys begin with `prefix`, in order of their keys. None where there is no bucket.
+    pub fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<Listed>, LakeError> {
+        let mut listed = Vec::new();
+        let mut listing = Listing { prefix: prefix.to_owned(), limit: PAGE, ..Listing::default() };
+        loop {
+            let page = match self.objects.list(bucket, &listing) {
+                Err(error) if error.kind == ObjectErrorKind::NoBucket => return Ok(listed),
+                page => page.map_err(|source| refused("list", prefix, source))?,
+            };
+            let full = page.len() == PAGE;
+            listed.extend(page.into_iter().map(|version| Listed {
+                bytes: version.bytes(),
+                modified: version.modified,
+                key: version.key,
+            }));
+            let Some(last) = listed.last().filter(|_| full) else { return Ok(listed) };
+            listing.from = format!("{}\0", last.key);
+        }
     }
 
     /// An object that is gone already is no error.
-    pub fn delete(&self, path: &Path) -> Result<(), LakeError> {
-        match executor::block_on(self.objects.delete(path)) {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(source) => Err(refused("delete", path.as_ref(), source)),
-        }
+    pub fn delete(&self, bucket: &str, key: &str) -> Result<(), LakeError> {
+        self.objects.remove(bucket, &[(key.to_owned(), None)]).map(drop).map_err(|source| refused("delete", key, source))
     }
 
-    pub fn has_bucket(&self, bucket: &str) -> bool {
-        self.root.join(bucket).is_dir()
+    pub fn has_bucket(&self, bucket: &str) -> Result<bool, LakeError> {
+        self.objects.bucket(bucket).map(|found| found.is_some()).map_err(|source| refused("look at", bucket, source))
     }
 
     /// Whether it was made by this call. Durable on return.
     pub fn create_bucket(&self, bucket: &str) -> Result<bool, LakeError> {
-        let path = self.root.join(bucket);
-        match fs::create_dir(&path) {
-            Ok(()) => self.sync_root().map(|()| true),
-            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(source) => Err(disk("create bucket", &path, source)),
-        }
+        self.objects.create_bucket(bucket, &self.region).map_err(|source| refused("create bucket", bucket, source))
     }
 
-    /// Removes a bucket and all that is in it; says how many objects that were.
+    /// Removes a bucket and all that is in it, every version; says how many objects those were.
     pub fn drop_bucket(&self, bucket: &str) -> Result<u64, LakeError> {
+        let failed = |source| refused("delete bucket", bucket, source);
         let mut objects = 0;
-        for object in self.list(&Path::from(bucket)) {
-            self.delete(&object?.location)?;
-            objects += 1;
+        if !self.has_bucket(bucket)? {
+            return Ok(objects);
         }
-        // The folders, and what an interrupted write left under a staging name, are no objects.
-        let path = self.root.join(bucket);
-        match fs::remove_dir_all(&path) {
-            Ok(()) => self.sync_root()?,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(disk("delete bucket", &path, source)),
-        }
-        Ok(objects)
-    }
-
-    /// Deletes what interrupted writes of a lane left under staging names (`<name>#<number>`), which the
-    /// store neither lists nor deletes. Only the lane's one writer may call it.
-    pub fn sweep(&self, lane: &Lane, folder: &Path) -> Result<(), LakeError> {
-        let folder = self.root.join(folder.as_ref());
-        let prefix = format!("part-{}-", lane.shard.0);
-        let mut folders = vec![folder];
-        while let Some(folder) = folders.pop() {
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
-                Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(disk("recover", &folder, source)),
-            };
-            for entry in entries {
-                let entry = entry.map_err(|source| disk("recover", &folder, source))?;
-                let path = entry.path();
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if name.starts_with("date=") && path.is_dir() {
-                    folders.push(path);
-                } else if name.starts_with(&prefix) && name.contains('#') {
-                    fs::remove_file(&path).map_err(|source| disk("recover", &path, source))?;
-                }
+        loop {
+            let listing = Listing { limit: PAGE, versions: true, ..Listing::default() };
+            let page = self.objects.list(bucket, &listing).map_err(failed)?;
+            if page.is_empty() {
+                break;
             }
+            objects += page.iter().filter(|version| !version.delete_marker).count() as u64;
+            let targets: Vec<_> = page.into_iter().map(|version| (version.key, Some(version.id))).collect();
+            self.objects.remove(bucket, &targets).map_err(failed)?;
         }
-        Ok(())
-    }
-
-    fn sync_root(&self) -> Result<(), LakeError> {
-        let synced = fs::File::open(&self.root).and_then(|root| root.sync_all());
-        synced.map_err(|source| disk("sync", &self.root, source))
+        self.objects.delete_bucket(bucket).map(|()| objects).map_err(failed)
     }
 }

@@ -5,7 +5,6 @@ use crate::{
     layout::{Keys, PartName},
 };
 use kilter_core::TenantId;
-use object_store::path::Path;
 use serde::Serialize;
 use std::collections::HashSet;
 
@@ -38,11 +37,10 @@ impl Lake {
         let mut verification = Verification::default();
         for dataset in Dataset::ALL {
             let mut known = HashSet::new();
-            for path in self.parts(&keys, &keys.manifests(dataset))? {
-                let manifest = keys.key(&path).unwrap_or_default();
+            for manifest in self.parts(&keys, &keys.manifests(dataset))? {
                 // Whatever is wrong with the manifest, its object is no leaving of a crash.
-                known.extend(path.filename().and_then(PartName::parse));
-                match self.verify_one(&keys, &path, &manifest) {
+                known.extend(PartName::of_key(&manifest));
+                match self.verify_one(&keys, &manifest) {
                     Ok(rows) => {
                         verification.intact += 1;
                         verification.rows += rows;
@@ -53,25 +51,22 @@ impl Lake {
                     Err(error) => return Err(error),
                 }
             }
-            for path in self.parts(&keys, &keys.dataset(dataset))? {
-                if path.filename().and_then(PartName::parse).is_some_and(|name| !known.contains(&name)) {
-                    verification.unfinished.extend(keys.key(&path));
+            for key in self.parts(&keys, &keys.dataset(dataset))? {
+                if PartName::of_key(&key).is_some_and(|name| !known.contains(&name)) {
+                    verification.unfinished.push(key);
                 }
             }
         }
         Ok(verification)
     }
 
-    fn parts(&self, keys: &Keys, prefix: &str) -> Result<Vec<Path>, LakeError> {
-        let listed: Result<Vec<Path>, LakeError> =
-            self.store().list(&keys.path(prefix)).map(|object| object.map(|object| object.location)).collect();
-        let mut paths = listed?;
-        paths.sort();
-        Ok(paths)
+    fn parts(&self, keys: &Keys, folder: &str) -> Result<Vec<String>, LakeError> {
+        let listed = self.store().list(&keys.bucket, &format!("{folder}/"))?;
+        Ok(listed.into_iter().map(|object| object.key).collect())
     }
 
-    fn verify_one(&self, keys: &Keys, path: &Path, key: &str) -> Result<u64, LakeError> {
-        let manifest = lane::read_manifest(self.store(), path, key)?;
+    fn verify_one(&self, keys: &Keys, key: &str) -> Result<u64, LakeError> {
+        let manifest = lane::read_manifest(self.store(), keys, key)?;
         let object = lane::read_object(self.store(), keys, &manifest)?;
         let rows = columns::read_identities(manifest.dataset, &manifest.object, object)?.len() as u64;
         if rows != manifest.rows {

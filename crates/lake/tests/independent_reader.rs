@@ -7,12 +7,14 @@
 mod samples;
 
 use kilter_core::Offset;
+use kilter_testkit::MemoryObjects;
 use samples::*;
 use serde_json::{Value, json};
 use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 /// The releases that the expectations below were written against.
@@ -45,7 +47,7 @@ fn python() -> Result<PathBuf, String> {
     Ok(python)
 }
 
-fn seen_by_others(root: &Path) -> Option<Value> {
+fn seen_by_others(root: &MemoryObjects) -> Option<Value> {
     let python = match python() {
         Ok(python) => python,
         Err(reason) if std::env::var_os("KILTER_REQUIRE_TOOLS").is_none() => {
@@ -56,12 +58,19 @@ fn seen_by_others(root: &Path) -> Option<Value> {
         Err(reason) => panic!("KILTER_REQUIRE_TOOLS is set, but {reason}"),
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/independent_reader.py");
-    let prefix = bucket(root).join(tenant().as_str());
+    // As `aws s3 sync` would leave them.
+    let folder = tempfile::tempdir().unwrap();
+    for key in ["raw", "rejected", "scored"].iter().flat_map(|dataset| keys(root, dataset)) {
+        let path = folder.path().join(&key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes_of(root, &key)).unwrap();
+    }
+    let prefix = folder.path().join(tenant().as_str());
     let output = run(Command::new(python).arg(script).arg(prefix)).unwrap();
     Some(serde_json::from_str(&output).unwrap())
 }
 
-fn write_sample(root: &Path) {
+fn write_sample(root: &Arc<MemoryObjects>) {
     let lake = lake(root);
     let mut batch = records(0..4, at("2026-11-23T23:59:58.123456789Z"));
     batch[1] = record(1, batch[1].record.arrival, b"\xff\x00{", Some("not UTF-8"));
@@ -77,9 +86,9 @@ fn write_sample(root: &Path) {
 
 #[test]
 fn duckdb_and_pyarrow_read_what_was_written() {
-    let root = tempfile::tempdir().unwrap();
-    write_sample(root.path());
-    let Some(seen) = seen_by_others(root.path()) else { return };
+    let root = root();
+    write_sample(&root);
+    let Some(seen) = seen_by_others(&root) else { return };
     check_duckdb(&seen["duckdb"]);
     check_pyarrow(&seen["pyarrow"]);
 }

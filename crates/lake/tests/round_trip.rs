@@ -11,12 +11,11 @@ use kilter_core::{
 use kilter_lake::{Dataset, LakeErrorKind};
 use proptest::{collection::vec, prelude::*};
 use samples::*;
-use std::fs;
 
 #[test]
 fn a_batch_over_midnight_lands_under_the_contracts_names() {
-    let root = tempfile::tempdir().unwrap();
-    let lake = lake(root.path());
+    let root = root();
+    let lake = lake(&root);
     let mut batch = records(0..10, at("2026-11-23T23:59:55Z"));
     batch[3].record.kind = RecordKind::Rejected("not JSON".into());
     let written = lake.write_raw(&tenant(), SHARD, &batch).unwrap();
@@ -30,13 +29,13 @@ fn a_batch_over_midnight_lands_under_the_contracts_names() {
         ]
     );
     assert_eq!(written.iter().map(|written| written.rows).collect::<Vec<_>>(), [4, 5, 1]);
-    let mut back = read_records(root.path(), "raw");
-    back.extend(read_records(root.path(), "rejected"));
+    let mut back = read_records(&root, "raw");
+    back.extend(read_records(&root, "rejected"));
     back.sort_by_key(|record| record.offset);
     assert_eq!(back, batch);
 
     let manifest = "tenant001/_manifest/raw/part-0-00000000000000000000-00000000000000000004.json";
-    let manifest = fs::read(bucket(root.path()).join(manifest)).unwrap();
+    let manifest = bytes_of(&root, manifest);
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
     assert_eq!(manifest["object"], keys[0]);
     assert_eq!((&manifest["rows"], &manifest["last_offset"]), (&4.into(), &4.into()));
@@ -55,14 +54,14 @@ fn a_batch_over_midnight_lands_under_the_contracts_names() {
 
 #[test]
 fn scored_parts_answer_for_the_whole_span() {
-    let root = tempfile::tempdir().unwrap();
-    let lake = lake(root.path());
+    let root = root();
+    let lake = lake(&root);
     let day = at("2026-11-23T12:00:00Z");
     let rows = [reading(12, 0, day), reading(12, 1, day), reading(15, 0, day.plus_seconds(86_400))];
     let written = lake.write_scored(&tenant(), SHARD, Offset(10), Offset(20), &rows).unwrap();
     let spans: Vec<_> = written.iter().map(|part| (part.dataset, part.first.0, part.last.0, part.rows)).collect();
     assert_eq!(spans, [(Dataset::Scored, 10, 14, 2), (Dataset::Scored, 15, 20, 1)]);
-    assert_eq!(read_scored(root.path()), rows);
+    assert_eq!(read_scored(&root), rows);
     let outside = lake.write_scored(&tenant(), SHARD, Offset(21), Offset(22), &[reading(23, 0, day)]).unwrap_err();
     assert_eq!(outside.kind, LakeErrorKind::Invalid);
     assert!(lake.write_scored(&tenant(), SHARD, Offset(21), Offset(30), &[]).unwrap().is_empty());
@@ -70,10 +69,10 @@ fn scored_parts_answer_for_the_whole_span() {
 
 #[test]
 fn no_bucket_no_write() {
-    let root = tempfile::tempdir().unwrap();
-    let lake = kilter_lake::Lake::open_local(root.path(), REGION).unwrap();
+    let root = root();
+    let lake = kilter_lake::Lake::open(root.clone(), REGION).unwrap();
     let batch = records(0..1, at("2026-11-23T00:00:00Z"));
-    assert!(!lake.has_bucket(&tenant()));
+    assert!(!lake.has_bucket(&tenant()).unwrap());
     let error = lake.write_raw(&tenant(), SHARD, &batch).unwrap_err();
     assert_eq!(error.kind, LakeErrorKind::NoBucket);
     assert!(error.to_string().contains("create it first"), "{error}");
@@ -81,20 +80,20 @@ fn no_bucket_no_write() {
     assert!(!lake.create_bucket(&tenant()).unwrap(), "the second call makes nothing");
     assert_eq!(lake.write_raw(&tenant(), SHARD, &batch).unwrap().len(), 1);
     assert_eq!(lake.remove_tenant(&tenant()).unwrap(), 2);
-    assert!(!bucket(root.path()).exists());
+    assert!(!lake.has_bucket(&tenant()).unwrap());
     assert_eq!(lake.remove_tenant(&tenant()).unwrap(), 0);
     // A tenant made anew starts anew.
     assert!(lake.create_bucket(&tenant()).unwrap());
     assert_eq!(lake.write_raw(&tenant(), SHARD, &batch).unwrap().len(), 1);
     for bad in ["", "../x", "US", "a/b", "r".repeat(40).as_str()] {
-        assert_eq!(kilter_lake::Lake::open_local(root.path(), bad).err().unwrap().kind, LakeErrorKind::Invalid);
+        assert_eq!(kilter_lake::Lake::open(root.clone(), bad).err().unwrap().kind, LakeErrorKind::Invalid);
     }
 }
 
 #[test]
 fn tenants_do_not_see_each_other() {
-    let root = tempfile::tempdir().unwrap();
-    let lake = lake(root.path());
+    let root = root();
+    let lake = lake(&root);
     let other = kilter_core::TenantId::new("tenant0011").unwrap();
     lake.create_bucket(&other).unwrap();
     lake.write_raw(&tenant(), SHARD, &records(0..3, at("2026-11-23T00:00:00Z"))).unwrap();
@@ -164,21 +163,20 @@ fn any_reading() -> impl Strategy<Value = ScoredReading> {
 }
 
 proptest! {
-    // Each case writes and syncs some dozens of files.
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn arbitrary_records_survive(news in vec((1u64..1000, any_record()), 1..20)) {
-        let root = tempfile::tempdir().unwrap();
-        let lake = lake(root.path());
+        let root = root();
+        let lake = lake(&root);
         let mut offset = 0;
         let batch: Vec<Record> = news.into_iter().map(|(step, record)| {
             offset += step;
             Record { offset: Offset(offset), record }
         }).collect();
         lake.write_raw(&tenant(), SHARD, &batch).unwrap();
-        let mut back = read_records(root.path(), "raw");
-        back.extend(read_records(root.path(), "rejected"));
+        let mut back = read_records(&root, "raw");
+        back.extend(read_records(&root, "rejected"));
         back.sort_by_key(|record| record.offset);
         prop_assert_eq!(&back, &batch);
         prop_assert!(lake.write_raw(&tenant(), SHARD, &batch).unwrap().is_empty(), "a second time nothing is new");
@@ -187,8 +185,8 @@ proptest! {
 
     #[test]
     fn arbitrary_readings_survive(rows in vec((0u64..3, any_reading()), 1..20)) {
-        let root = tempfile::tempdir().unwrap();
-        let lake = lake(root.path());
+        let root = root();
+        let lake = lake(&root);
         let (mut offset, mut index) = (1, 0);
         let mut batch: Vec<ScoredReading> = Vec::new();
         for (step, mut row) in rows {
@@ -202,7 +200,7 @@ proptest! {
             batch.push(row);
         }
         lake.write_scored(&tenant(), SHARD, Offset(1), Offset(offset), &batch).unwrap();
-        prop_assert_eq!(read_scored(root.path()), batch);
+        prop_assert_eq!(read_scored(&root), batch);
         let verified = lake.verify(&tenant()).unwrap();
         prop_assert!(verified.damaged.is_empty() && verified.unfinished.is_empty());
     }

@@ -4,6 +4,7 @@
 //! Only then it is there. A removal commits first and deletes files then. So a crash leaves files too many, never one
 //! too few; what is too many is cleared away after the next start ([`EmbeddedObjects::scrub`]).
 
+mod adopt;
 mod commit;
 mod content;
 mod place;

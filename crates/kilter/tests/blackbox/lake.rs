@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 
 /// Where a tenant's objects are.
 pub fn prefix(data: &Path, tenant: &str) -> std::path::PathBuf {
-    data.join("lake").join(format!("iot-data-lake-{tenant}-us-east-1")).join(tenant)
+    data.join("objects").join(format!("iot-data-lake-{tenant}-us-east-1")).join(tenant)
 }
 
 /// Rows of a dataset, as the manifests say.

@@ -163,7 +163,7 @@ fn a_tenant_is_validated_and_offboarded_while_the_server_runs() {
     let open = runtime.block_on(open).unwrap();
     let asked = installation.kilter(&["tenant", "offboard", "tenant001"]).refused();
     assert!(asked.contains("cannot be undone") && asked.contains("--yes"), "{asked}");
-    assert!(!traces(&installation.data().join("lake"), "tenant001").is_empty());
+    assert!(!traces(&installation.data().join("objects"), "tenant001").is_empty());
     let removed = installation.kilter(&["tenant", "offboard", "tenant001", "--yes"]).json();
     assert!(removed["things"].as_array().unwrap().contains(&Value::from("tenant001-device1")), "{removed}");
     for count in ["stream_records", "table_items", "lake_objects"] {
@@ -185,7 +185,7 @@ fn a_tenant_is_validated_and_offboarded_while_the_server_runs() {
     ] {
         assert!(!installation.kilter(command).status.success(), "{command:?}");
     }
-    assert_eq!(traces(&installation.data().join("lake"), "tenant001"), Vec::<String>::new());
+    assert_eq!(traces(&installation.data().join("objects"), "tenant001"), Vec::<String>::new());
     assert_eq!(traces(&installation.data().join("streams"), "tenant001"), Vec::<String>::new());
     // The name is free again, and begins with nothing.
     installation.onboard("tenant001", &["tenant001-device1"]);

@@ -5,16 +5,18 @@ use bytes::Bytes;
 use kilter_core::{
     Cause, Direction, NewRecord, Offset, Record, RecordKind, Score, ScoredReading, ShardId, TenantId, ThingName,
     Timestamp, Verdict,
+    ports::objects::{Contents, Listing, Meta, Objects, PutCondition},
 };
 use kilter_lake::Lake;
+use kilter_testkit::MemoryObjects;
 use parquet::{
     file::{reader::FileReader, serialized_reader::SerializedFileReader},
     record::{Field, List, Map, Row, RowAccessor},
 };
 use std::{
     collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
+    io::{Read, Write},
+    sync::Arc,
 };
 
 pub const REGION: &str = "us-east-1";
@@ -28,14 +30,37 @@ pub fn at(text: &str) -> Timestamp {
     Timestamp::parse_rfc3339(text).unwrap()
 }
 
-pub fn lake(root: &Path) -> Lake {
-    let lake = Lake::open_local(root, REGION).unwrap();
+pub fn root() -> Arc<MemoryObjects> {
+    Arc::default()
+}
+
+pub fn lake(root: &Arc<MemoryObjects>) -> Lake {
+    let lake = Lake::open(root.clone(), REGION).unwrap();
     lake.create_bucket(&tenant()).unwrap();
     lake
 }
 
-pub fn bucket(root: &Path) -> PathBuf {
-    root.join(tenant().bucket(REGION))
+pub fn bucket() -> String {
+    tenant().bucket(REGION)
+}
+
+pub fn bytes_of(root: &MemoryObjects, key: &str) -> Bytes {
+    let version = root.version(&bucket(), key, None).unwrap().unwrap();
+    let mut bytes = Vec::new();
+    root.read(&version.contents, 0, version.bytes()).unwrap().read_to_end(&mut bytes).unwrap();
+    bytes.into()
+}
+
+/// What damage, or somebody with a key of the endpoint, does.
+pub fn replace(root: &MemoryObjects, key: &str, bytes: &[u8]) {
+    let mut staging = root.stage(false).unwrap();
+    staging.write_all(bytes).unwrap();
+    let content = staging.finish().unwrap();
+    root.publish(&bucket(), key, vec![content], Meta::default(), PutCondition::Always).unwrap();
+}
+
+pub fn delete(root: &MemoryObjects, key: &str) {
+    root.remove(&bucket(), &[(key.to_owned(), None)]).unwrap();
 }
 
 pub fn record(offset: u64, arrival: Timestamp, data: &[u8], reason: Option<&str>) -> Record {
@@ -81,33 +106,23 @@ pub fn reading(offset: u64, index: u32, arrival: Timestamp) -> ScoredReading {
     }
 }
 
-/// Files below a folder that end so, sorted.
-pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.to_string_lossy().ends_with(ending) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort_by_key(|path| path.file_name().unwrap().to_owned());
-    found
+/// Keys of the tenant that begin with a folder's name, sorted.
+pub fn keys(root: &MemoryObjects, folder: &str) -> Vec<String> {
+    let prefix = format!("{}/{folder}/", tenant());
+    let listing = Listing { prefix, limit: usize::MAX, ..Listing::default() };
+    let mut keys: Vec<_> = root.list(&bucket(), &listing).unwrap().into_iter().map(|version| version.key).collect();
+    keys.sort_by_key(|key| key.rsplit('/').next().unwrap().to_owned());
+    keys
 }
 
-fn rows(path: &Path) -> Vec<Row> {
-    let reader = SerializedFileReader::new(fs::File::open(path).unwrap()).unwrap();
+fn rows(root: &MemoryObjects, key: &str) -> Vec<Row> {
+    let reader = SerializedFileReader::new(bytes_of(root, key)).unwrap();
     reader.get_row_iter(None).unwrap().map(Result::unwrap).collect()
 }
 
-/// All records of a dataset (`raw` or `rejected`), in order of their files' names.
-pub fn read_records(root: &Path, dataset: &str) -> Vec<Record> {
-    let folder = bucket(root).join(tenant().as_str()).join(dataset);
-    files(&folder, ".parquet").iter().flat_map(|path| rows(path)).map(|row| record_of(&row)).collect()
+/// All records of a dataset (`raw` or `rejected`), in order of their keys' last parts.
+pub fn read_records(root: &MemoryObjects, dataset: &str) -> Vec<Record> {
+    keys(root, dataset).iter().flat_map(|key| rows(root, key)).map(|row| record_of(&row)).collect()
 }
 
 fn record_of(row: &Row) -> Record {
@@ -132,9 +147,8 @@ fn record_of(row: &Row) -> Record {
     }
 }
 
-pub fn read_scored(root: &Path) -> Vec<ScoredReading> {
-    let folder = bucket(root).join(tenant().as_str()).join("scored");
-    files(&folder, ".parquet").iter().flat_map(|path| rows(path)).map(|row| scored_of(&row)).collect()
+pub fn read_scored(root: &MemoryObjects) -> Vec<ScoredReading> {
+    keys(root, "scored").iter().flat_map(|key| rows(root, key)).map(|row| scored_of(&row)).collect()
 }
 
 fn scored_of(row: &Row) -> ScoredReading {
