@@ -123,7 +123,22 @@ impl Node {
             gate: gate.clone(),
         });
         let health = Arc::new(Health::default());
-        Ok(Self { _lock: lock, tls, token, clock, stream, table, objects, lake, ingest, control, query, live, gate, health })
+        Ok(Self {
+            _lock: lock,
+            tls,
+            token,
+            clock,
+            stream,
+            table,
+            objects,
+            lake,
+            ingest,
+            control,
+            query,
+            live,
+            gate,
+            health,
+        })
     }
 
     pub fn token(&self) -> &str {

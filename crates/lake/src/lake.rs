@@ -9,7 +9,10 @@ use crate::{
     rows::{RecordRow, ScoredRow},
     store::Store,
 };
-use kilter_core::{Offset, Record, RecordKind, ScoredReading, ShardId, TenantId, Timestamp, ports::{objects::Objects, query::ObjectView}};
+use kilter_core::{
+    Offset, Record, RecordKind, ScoredReading, ShardId, TenantId, Timestamp,
+    ports::{objects::Objects, query::ObjectView},
+};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

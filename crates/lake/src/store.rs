@@ -98,7 +98,10 @@ impl Store {
 
     /// An object that is gone already is no error.
     pub fn delete(&self, bucket: &str, key: &str) -> Result<(), LakeError> {
-        self.objects.remove(bucket, &[(key.to_owned(), None)]).map(drop).map_err(|source| refused("delete", key, source))
+        self.objects
+            .remove(bucket, &[(key.to_owned(), None)])
+            .map(drop)
+            .map_err(|source| refused("delete", key, source))
     }
 
     pub fn has_bucket(&self, bucket: &str) -> Result<bool, LakeError> {

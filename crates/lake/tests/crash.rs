@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use samples::*;
 use std::{
     io::Read,
-    sync::atomic::{AtomicBool, Ordering},
     sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 const DAY: &str = "2026-11-23T12:00:00Z";
