@@ -27,4 +27,16 @@ impl AwsError {
         self.members.push((name, value));
         self
     }
+
+    /// Something of Kilter's own failed: the caller may try again, the operator reads the log.
+    pub fn internal(what: impl std::fmt::Display) -> Self {
+        tracing::error!(%what, "an AWS request failed");
+        let message = format!("Kilter could not do it: {what}");
+        Self::new("InternalFailure", message).with_status(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// What Kilter does not do, named.
+    pub fn unknown_operation(operation: &str) -> Self {
+        Self::new("UnknownOperationException", format!("Kilter does not offer the operation {operation}"))
+    }
 }

@@ -1,7 +1,26 @@
 #![doc = include_str!("../README.md")]
 
+pub mod audit;
 pub mod call;
+pub mod door;
 pub mod error;
+pub mod form;
+pub mod json;
+pub mod keys;
+pub mod payload;
+pub mod policy;
+pub mod protocol;
+pub mod rest;
+pub mod server;
+pub mod services;
+pub mod sigv4;
+pub mod sts;
+pub mod uri;
+pub mod xml;
 
-pub use call::{Answer, Call, Service};
+pub use call::{Access, Answer, Call, Service, StreamService};
+pub use door::{AwsState, Door};
 pub use error::AwsError;
+pub use payload::Payload;
+pub use server::{AwsListener, BindError, ServerTls, bind, run};
+pub use services::Services;

@@ -1,6 +1,7 @@
 //! The only wiring: what is opened, what runs, how it drains. Read from top to bottom.
 
 use crate::{
+    aws,
     config::Config,
     error::{Code, Coded},
     identity::{Identity, write_secret},
@@ -16,6 +17,7 @@ use kilter_core::ports::{
     stream::{Stream, StreamErrorKind},
     table::Table,
 };
+use kilter_door_aws::{AwsListener, Door, ServerTls, Services, sts::Sts};
 use kilter_door_console::{ConsoleState, ReadyItem};
 use kilter_door_mqtt::{MqttConfig, MqttDoor, TlsIdentity};
 use kilter_lake::Lake;
@@ -69,6 +71,8 @@ pub struct Node {
 pub struct ServerFile {
     pub url: String,
     pub mqtt: String,
+    /// The AWS endpoint, with its scheme.
+    pub aws: String,
     pub process: u32,
 }
 
@@ -181,7 +185,9 @@ impl Node {
         self.ingest.deliver_through(&deliver);
         let http = kilter_door_console::bind(config.http).await;
         let http = http.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
+        let (aws, door) = self.aws(&config).await?;
         let file = ServerFile {
+            aws: aws::url(aws.local_addr()?, config.aws_tls),
             url: format!("http://{}", http.local_addr()?),
             mqtt: mqtt.local_addr().to_string(),
             process: std::process::id(),
@@ -203,7 +209,7 @@ impl Node {
         let router = self.router(metrics, readiness(&file, self.health.clone()));
         // Before anybody can see /readyz answer: who then looks for the file must find it.
         write_secret_file(&config.data_dir, &file)?;
-        let doors = tokio::spawn(run_doors(mqtt, http, router, shutdown));
+        let doors = tokio::spawn(run_doors(mqtt, http, router, (aws, door), shutdown));
         started(&file);
 
         doors.await?;
@@ -221,6 +227,20 @@ impl Node {
         notifier.abort();
         self.stream.close();
         Ok(())
+    }
+
+    /// The AWS endpoint: its socket, and what answers there.
+    async fn aws(&self, config: &Config) -> anyhow::Result<(AwsListener, Arc<Door>)> {
+        let tls = ServerTls { certificate_pem: &self.tls.server_cert_pem, key_pem: &self.tls.server_key_pem };
+        let listener = kilter_door_aws::bind(config.aws, config.aws_tls.then_some(tls)).await;
+        let listener = listener.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
+        let state = aws::state(config, self.aws_services(config), self.clock.clone())?;
+        Ok((listener, Arc::new(Door::new(state))))
+    }
+
+    /// One line per service.
+    fn aws_services(&self, _config: &Config) -> Services {
+        Services::default().with(Sts)
     }
 
     fn start_scorer(
@@ -282,9 +302,16 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-async fn run_doors(mqtt: MqttDoor, http: tokio::net::TcpListener, router: Router, shutdown: CancellationToken) {
+async fn run_doors(
+    mqtt: MqttDoor,
+    http: tokio::net::TcpListener,
+    router: Router,
+    (aws, door): (AwsListener, Arc<Door>),
+    shutdown: CancellationToken,
+) {
     let console = kilter_door_console::run(http, router, shutdown.clone());
-    tokio::join!(mqtt.run(shutdown), console);
+    let aws = kilter_door_aws::run(aws, door, shutdown.clone());
+    tokio::join!(mqtt.run(shutdown), console, aws);
 }
 
 async fn enforce_retention(stream: Arc<EmbeddedStream>) {
@@ -305,9 +332,9 @@ async fn keep_metrics(metrics: PrometheusHandle) {
     }
 }
 
-/// What `/readyz` says: both listeners serve from the moment this is called, unless the pipeline has a problem.
+/// What `/readyz` says: all listeners serve from the moment this is called, unless the pipeline has a problem.
 fn readiness(file: &ServerFile, health: Arc<Health>) -> Arc<dyn Fn() -> Vec<ReadyItem> + Send + Sync> {
-    let listeners = [("mqtt", file.mqtt.clone()), ("http", file.url.clone())];
+    let listeners = [("mqtt", file.mqtt.clone()), ("http", file.url.clone()), ("aws", file.aws.clone())];
     Arc::new(move || {
         let serving = listeners.iter().map(|(name, at)| ReadyItem {
             name: (*name).to_owned(),

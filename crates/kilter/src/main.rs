@@ -1,6 +1,7 @@
 //! The `kilter` binary: parses the command line, starts the runtime, prints what went wrong.
 
 mod app;
+mod aws;
 mod client;
 mod cmd;
 mod config;

@@ -20,15 +20,17 @@ pub fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
         "data_dir": config.data_dir,
         "mqtt": config.mqtt.to_string(),
         "http": config.http.to_string(),
+        "aws": config.aws.to_string(),
         "region": config.site.region,
         "webhooks": config.webhooks.len(),
         "limits": config.limits.len(),
     });
     output::print(shared.output, &facts, |_| {
         format!(
-            "The configuration is valid: MQTT on {}, console on {}, data in {}.",
+            "The configuration is valid: MQTT on {}, console on {}, AWS endpoint on {}, data in {}.",
             config.mqtt,
             config.http,
+            config.aws,
             config.data_dir.display()
         )
     })

@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
+mod access_key;
 mod alerts;
 mod anomalies;
 mod bench;
 mod check;
 mod demo;
+mod env;
 mod ledger;
 mod publisher;
 mod replay;
@@ -44,6 +46,9 @@ enum Command {
     Ledger(ledger::Args),
     #[command(subcommand)]
     Bench(bench::Command),
+    #[command(subcommand)]
+    AccessKey(access_key::Command),
+    Env(env::Args),
     Check(check::Args),
 }
 
@@ -65,6 +70,8 @@ impl Cli {
             Command::Alerts(command) => alerts::run(&shared, command).await?,
             Command::Bench(command) => bench::run(&shared, command).await?,
             Command::Ledger(args) => return ledger::run(&shared, args).await,
+            Command::AccessKey(command) => access_key::run(&shared, command)?,
+            Command::Env(args) => env::run(&shared, args)?,
             Command::Check(args) => check::run(&shared, args)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -33,11 +33,11 @@ pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
 }
 
 fn announce(file: &ServerFile, data_dir: &str) {
-    tracing::info!(mqtt = %file.mqtt, http = %file.url, %data_dir, "ready");
+    tracing::info!(mqtt = %file.mqtt, http = %file.url, aws = %file.aws, %data_dir, "ready");
     // Standard output is for people and alerts; a closed one is no reason to stop.
     let _ = output::line(&format!(
-        "Kilter serves. Console: {}  MQTT (mutual TLS): {}  Data: {data_dir}",
-        file.url, file.mqtt
+        "Kilter serves. Console: {}  MQTT (mutual TLS): {}  AWS endpoint: {}  Data: {data_dir}",
+        file.url, file.mqtt, file.aws
     ));
 }
 

@@ -25,6 +25,8 @@ const DAY_SECONDS: u64 = 86_400;
 struct Raw {
     mqtt: SocketAddr,
     http: SocketAddr,
+    aws: SocketAddr,
+    aws_tls: bool,
     region: String,
     account: String,
     server_names: Vec<String>,
@@ -84,6 +86,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub mqtt: SocketAddr,
     pub http: SocketAddr,
+    pub aws: SocketAddr,
+    pub aws_tls: bool,
     pub site: Site,
     pub server_names: Vec<String>,
     pub stream: StreamConfig,
@@ -114,6 +118,8 @@ impl Config {
             data_dir: data_dir.to_owned(),
             mqtt: raw.mqtt,
             http: raw.http,
+            aws: raw.aws,
+            aws_tls: raw.aws_tls,
             site: Site { region: raw.region, account: raw.account },
             server_names: raw.server_names,
             stream: StreamConfig {
@@ -136,6 +142,12 @@ impl Config {
             return Err(format!(
                 "http = {} is not a loopback address: the console has no users yet, so it is served to this machine only; use 127.0.0.1 and a tunnel",
                 self.http
+            ));
+        }
+        if !self.aws.ip().is_loopback() && !self.aws_tls {
+            return Err(format!(
+                "aws = {} is not a loopback address: everybody on the way could read what is sent; set aws_tls = true, or use 127.0.0.1",
+                self.aws
             ));
         }
         let region_ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -228,6 +240,7 @@ mod tests {
             ("mqt = 1", "mqt"),
             ("http = \"0.0.0.0:8080\"", "loopback"),
             ("mqtt = \"nonsense\"", "mqtt"),
+            ("aws = \"0.0.0.0:4566\"", "aws_tls"),
             ("account = \"12\"", "twelve"),
             ("[stream]\nsegment_bytes = 1", "segment_bytes"),
             ("[results]\nretention_days = 0", "at least 1"),

@@ -33,6 +33,12 @@ pub struct ServeOptions {
     /// Where the console and the REST API are served [default: 127.0.0.1:8080]
     #[arg(long, env = "KILTER_HTTP", value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
+    /// Where the AWS endpoint is served; requests are signed with an access key [default: 127.0.0.1:4566]
+    #[arg(long, env = "KILTER_AWS", value_name = "ADDRESS")]
+    pub aws: Option<SocketAddr>,
+    /// Serve the AWS endpoint over TLS, with the certificate that devices see
+    #[arg(long, env = "KILTER_AWS_TLS")]
+    pub aws_tls: bool,
     /// Region name, part of bucket names and ARNs [default: us-east-1]
     #[arg(long, env = "KILTER_REGION", value_name = "NAME")]
     pub region: Option<String>,
@@ -46,6 +52,10 @@ impl ServeOptions {
         if let Some(http) = self.http {
             config.http = http;
         }
+        if let Some(aws) = self.aws {
+            config.aws = aws;
+        }
+        config.aws_tls |= self.aws_tls;
         if let Some(region) = &self.region {
             config.site.region.clone_from(region);
         }

@@ -114,7 +114,7 @@ impl Installation {
         let file = self.data().join("run/server.json");
         // A server that was killed leaves its own behind.
         let _ = std::fs::remove_file(&file);
-        let mut command = self.command(&["serve", "--mqtt", mqtt, "--http", http]);
+        let mut command = self.command(&["serve", "--mqtt", mqtt, "--http", http, "--aws", "127.0.0.1:0"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));

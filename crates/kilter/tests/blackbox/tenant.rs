@@ -198,12 +198,18 @@ fn a_tenant_is_validated_and_offboarded_while_the_server_runs() {
 fn a_server_that_cannot_start_says_why() {
     let installation = Installation::new("");
     let server = installation.start();
-    let second = installation.kilter(&["serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"]).refused();
+    let second = installation
+        .kilter(&["serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--aws", "127.0.0.1:0"])
+        .refused();
     assert!(second.contains("[KLT001]"), "{second}");
-    let taken = Installation::new("").kilter(&["serve", "--mqtt", &server.mqtt, "--http", "127.0.0.1:0"]).refused();
+    let taken = Installation::new("")
+        .kilter(&["serve", "--mqtt", &server.mqtt, "--http", "127.0.0.1:0", "--aws", "127.0.0.1:0"])
+        .refused();
     assert!(taken.contains("[KLT004]") && taken.contains(&server.mqtt), "{taken}");
     let http = server.url.trim_start_matches("http://");
-    let taken = Installation::new("").kilter(&["serve", "--mqtt", "127.0.0.1:0", "--http", http]).refused();
+    let taken = Installation::new("")
+        .kilter(&["serve", "--mqtt", "127.0.0.1:0", "--http", http, "--aws", "127.0.0.1:0"])
+        .refused();
     assert!(taken.contains("[KLT004]") && taken.contains(http), "{taken}");
 
     let refuse = |configuration: &str, arguments: &[&str], words: &str| {

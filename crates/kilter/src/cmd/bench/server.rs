@@ -49,7 +49,9 @@ impl Server {
     pub async fn start(dir: &Path) -> anyhow::Result<Self> {
         let data_dir = dir.join("kilter");
         let mut command = Command::new(std::env::current_exe().context("this program's own file is not known")?);
-        command.args(["serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]).arg(&data_dir);
+        command
+            .args(["serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--aws", "127.0.0.1:0", "--data-dir"])
+            .arg(&data_dir);
         // The defaults are measured, whatever is set for the operator's own server.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KILTER_")) {
             command.env_remove(name);

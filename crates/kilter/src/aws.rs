@@ -1,0 +1,65 @@
+//! What the AWS endpoint keeps in the data directory: access keys, the audit log, and the files that `kilter env` names.
+
+use crate::{config::Config, identity::write_secret};
+use anyhow::Context;
+use kilter_core::ports::clock::Clock;
+use kilter_door_aws::{
+    AwsState, Services,
+    audit::Audit,
+    keys::{AccessKey, AccessKeys},
+};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Opens the keys; makes the root key, and the files that use it, where they are missing.
+pub fn open_keys(data_dir: &Path, clock: &dyn Clock) -> anyhow::Result<AccessKeys> {
+    let path = data_dir.join("identity/access-keys.json");
+    Ok(AccessKeys::open(&path, clock.now())?)
+}
+
+pub fn state(config: &Config, services: Services, clock: Arc<dyn Clock>) -> anyhow::Result<AwsState> {
+    let audit = config.data_dir.join("audit");
+    let audit = Audit::open(&audit).with_context(|| format!("the audit log in {} cannot be used", audit.display()))?;
+    Ok(AwsState {
+        services,
+        keys: Arc::new(open_keys(&config.data_dir, &*clock)?),
+        audit,
+        clock,
+        region: config.site.region.clone(),
+        account: config.site.account.clone(),
+    })
+}
+
+/// The endpoint's address. Over TLS by a name of the server's certificate.
+pub fn url(address: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let host = match address {
+        _ if address.ip().is_unspecified() => format!("localhost:{}", address.port()),
+        SocketAddr::V4(_) if address.ip().is_loopback() => format!("127.0.0.1:{}", address.port()),
+        other => other.to_string(),
+    };
+    format!("{scheme}://{host}")
+}
+
+/// A profile of the AWS CLI: its configuration and its credentials, both mode 0600.
+pub struct Profile {
+    pub config: PathBuf,
+    pub credentials: PathBuf,
+}
+
+impl Profile {
+    /// Writes the profile `default` for a key.
+    pub fn write(data_dir: &Path, region: &str, key: &AccessKey) -> anyhow::Result<Self> {
+        let dir = data_dir.join("aws");
+        std::fs::create_dir_all(&dir)?;
+        let dir = dir.canonicalize()?;
+        let profile = Self { config: dir.join("config"), credentials: dir.join("credentials") };
+        write_secret(&profile.config, &format!("[default]\nregion = {region}\noutput = json\n"))?;
+        let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", key.id, key.secret);
+        write_secret(&profile.credentials, &text)?;
+        Ok(profile)
+    }
+}
