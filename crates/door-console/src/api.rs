@@ -141,7 +141,12 @@ pub(crate) async fn things(
     InPath(tenant): InPath<TenantId>,
     InQuery(Nothing {}): InQuery<Nothing>,
 ) -> Answer {
-    json(&app, StatusCode::OK, move |state| state.inventory.things(&tenant)).await
+    json(&app, StatusCode::OK, move |state| state.inventory.things(Some(&tenant))).await
+}
+
+/// Whoever's they are.
+pub(crate) async fn all_things(State(app): State<App>, InQuery(Nothing {}): InQuery<Nothing>) -> Answer {
+    json(&app, StatusCode::OK, |state| state.inventory.things(None)).await
 }
 
 pub(crate) async fn create_thing(

@@ -33,6 +33,7 @@ pub(crate) fn all() -> Vec<Route> {
         post("/api/v1/tenants", api::onboard),
         get("/api/v1/tenants/{tenant}", api::tenant),
         delete("/api/v1/tenants/{tenant}", api::offboard),
+        get("/api/v1/things", api::all_things),
         get("/api/v1/tenants/{tenant}/things", api::things),
         post("/api/v1/tenants/{tenant}/things", api::create_thing),
         post("/api/v1/tenants/{tenant}/things/{thing}/certificates", api::issue_certificate),

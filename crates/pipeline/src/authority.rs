@@ -2,7 +2,7 @@
 
 use kilter_core::{CertificateId, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SerialNumber,
 };
 use std::fmt::Write as _;
@@ -20,6 +20,7 @@ pub struct Authority {
 /// A certificate with its keys, fresh from the authority.
 pub struct IssuedCertificate {
     pub id: CertificateId,
+    pub not_before: Timestamp,
     pub not_after: Timestamp,
     pub certificate_pem: String,
     /// PKCS#8.
@@ -69,7 +70,7 @@ impl Authority {
             });
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.issue(params, end)
+        self.issue(params, now, end)
     }
 
     /// A client certificate; `name` becomes its common name, for people only: identity is the certificate itself.
@@ -81,16 +82,40 @@ impl Authority {
     ) -> Result<IssuedCertificate, AuthorityError> {
         let mut params = params(name, now, end)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue(params, end)
+        self.issue(params, now, end)
     }
 
-    fn issue(&self, mut params: CertificateParams, end: Timestamp) -> Result<IssuedCertificate, AuthorityError> {
+    /// A client certificate for the key of a signing request. Of the request only the subject and the key are taken:
+    /// what else it asks for (to be an authority itself, to be a server) it does not get.
+    pub fn sign_request(
+        &self,
+        csr_pem: &str,
+        now: Timestamp,
+        end: Timestamp,
+    ) -> Result<(String, Timestamp), AuthorityError> {
+        let mut request = CertificateSigningRequestParams::from_pem(csr_pem)?;
+        let mut own = params("", now, end)?;
+        own.distinguished_name = std::mem::take(&mut request.params.distinguished_name);
+        own.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        own.use_authority_key_identifier_extension = true;
+        request.params = own;
+        Ok((request.signed_by(&self.issuer)?.pem(), now.plus_seconds(-BACKDATE_SECONDS)))
+    }
+
+    fn issue(
+        &self,
+        mut params: CertificateParams,
+        now: Timestamp,
+        end: Timestamp,
+    ) -> Result<IssuedCertificate, AuthorityError> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(IssuedCertificate {
             id: certificate_id(certificate.der()),
+            not_before: now.plus_seconds(-BACKDATE_SECONDS),
             not_after: end,
             certificate_pem: certificate.pem(),
             private_key_pem: key.serialize_pem(),

@@ -5,12 +5,12 @@ use crate::{
     checkpoint::table_of,
     ingest::{PipelineIngest, Site},
     record::OUTBOX,
-    registry::{Certificate, Change, PolicyDocument, Registry, RegistryError, State, Tenant, Thing},
+    registry::{Change, Registry, RegistryError, State, Tenant, new_policy},
     rules::Rule,
 };
 use kilter_core::{
-    AlertBudget, CertificateId, CertificateStatus, CertificateView, IssuedIdentity, PolicyView, Removed, TenantId,
-    TenantView, ThingName, ThingView,
+    AlertBudget, Certificate, CertificateId, CertificateStatus, CertificateView, IssuedIdentity, PolicyRecord, PolicyView, Removed, Tags, TenantId,
+    TenantView, Thing, ThingName, ThingView, Timestamp,
     ports::{
         clock::Clock,
         control::{Control, ControlError, ControlErrorKind, OnboardRequest, Onboarded, VALID_HOURS_DEFAULT},
@@ -20,6 +20,7 @@ use kilter_core::{
 };
 use kilter_lake::Lake;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, RwLock},
     time::Duration,
 };
@@ -101,7 +102,7 @@ impl From<crate::checkpoint::CheckpointError> for Failure {
 }
 
 /// What a tenant's things may do by default: connect under their own name, and speak and listen below their own topic.
-fn default_policy(site: &Site, tenant: &TenantId) -> PolicyDocument {
+fn default_policy(site: &Site, tenant: &TenantId, now: Timestamp) -> PolicyRecord {
     let own = format!("tenants/{tenant}/devices/${{iot:Connection.Thing.ThingName}}/*");
     let document = serde_json::json!({
         "Version": "2012-10-17",
@@ -112,7 +113,7 @@ fn default_policy(site: &Site, tenant: &TenantId) -> PolicyDocument {
             {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": site.arn("topicfilter", &own)},
         ],
     });
-    PolicyDocument { name: tenant.policy(), document }
+    new_policy(tenant.policy(), document.to_string(), now, Tags::new())
 }
 
 impl PipelineControl {
@@ -138,6 +139,10 @@ impl PipelineControl {
             not_after: issued.not_after,
             things: vec![thing.clone()],
             policies: vec![tenant.policy()],
+            not_before: Some(issued.not_before),
+            pem: Some(issued.certificate_pem.clone()),
+            authority: None,
+            modified: None,
         };
         let identity = IssuedIdentity {
             thing: thing.clone(),
@@ -157,11 +162,20 @@ impl PipelineControl {
         self.registry.change::<(), Failure>(|state| {
             let mut changes = Vec::new();
             for (identity, certificate) in &made {
-                if let Some(there) = state.things.get(&identity.thing) {
+                if let Some(there) = state.fleet.things.get(&identity.thing) {
                     return Err(thing_exists(there).into());
                 }
-                let certificates = vec![certificate.id.clone()];
-                let thing = Thing { thing: identity.thing.clone(), tenant: tenant.clone(), created: now, certificates };
+                let thing = Thing {
+                    thing: identity.thing.clone(),
+                    tenant: Some(tenant.clone()),
+                    created: now,
+                    certificates: vec![certificate.id.clone()],
+                    id: String::new(),
+                    thing_type: None,
+                    attributes: BTreeMap::new(),
+                    groups: BTreeSet::new(),
+                    version: 1,
+                };
                 changes.extend([Change::Thing(thing), Change::Certificate(certificate.clone())]);
             }
             Ok((changes, ()))
@@ -211,9 +225,9 @@ impl PipelineControl {
             if state.tenants.get(tenant) != Some(&wanted) {
                 changes.push(Change::Tenant(wanted));
             }
-            if !state.policies.contains_key(&tenant.policy()) {
+            if !state.fleet.policies.contains_key(&tenant.policy()) {
                 made.push(format!("policy {}", tenant.policy()));
-                changes.push(Change::Policy(default_policy(&self.site, tenant)));
+                changes.push(Change::Policy(default_policy(&self.site, tenant, now)));
             }
             if !state.rules.contains_key(&tenant.rule()) {
                 made.push(format!("rule {}", tenant.rule()));
@@ -271,8 +285,10 @@ fn check_budget(budget: AlertBudget) -> Result<(), ControlError> {
 
 fn thing_exists(there: &Thing) -> ControlError {
     let message = format!(
-        "thing {} exists already, in tenant {}: choose another name, or issue it a new certificate with `kilter thing rotate {}`",
-        there.thing, there.tenant, there.thing
+        "thing {} exists already, {}: choose another name, or issue it a new certificate with `kilter thing rotate {}`",
+        there.thing,
+        there.tenant.as_ref().map_or_else(|| "without a tenant".to_owned(), |tenant| format!("in tenant {tenant}")),
+        there.thing
     );
     ControlError::new(ControlErrorKind::Conflict, message)
 }
@@ -289,7 +305,7 @@ pub fn certificate_view(site: &Site, certificate: &Certificate) -> CertificateVi
 }
 
 pub fn thing_view(site: &Site, state: &State, thing: &Thing) -> ThingView {
-    let certificates = thing.certificates.iter().filter_map(|id| state.certificates.get(id));
+    let certificates = thing.certificates.iter().filter_map(|id| state.fleet.certificates.get(id));
     ThingView {
         tenant: thing.tenant.clone(),
         thing: thing.thing.clone(),
@@ -302,19 +318,20 @@ pub fn thing_view(site: &Site, state: &State, thing: &Thing) -> ThingView {
 pub fn tenant_view(site: &Site, state: &State, tenant: &Tenant) -> Option<TenantView> {
     let id = &tenant.tenant;
     let (rule, _) = state.rules.get(&id.rule())?;
-    let (policy, _) = state.policies.get(&id.policy())?;
+    let policy = state.fleet.policies.get(&id.policy())?;
+    let document = serde_json::from_str(policy.document()).unwrap_or_default();
     Some(TenantView {
         tenant: id.clone(),
         created: tenant.created,
         budget: tenant.budget,
-        things: state.things.values().filter(|t| t.tenant == *id).map(|t| t.thing.clone()).collect(),
+        things: state.fleet.things.values().filter(|t| t.tenant.as_ref() == Some(id)).map(|t| t.thing.clone()).collect(),
         stream: id.stream().to_string(),
         table: id.table(),
         bucket: id.bucket(&site.region),
         lake_prefix: format!("{id}/"),
         alert_topic: id.alert_topic(),
         rule: rule.view(),
-        policy: PolicyView { name: policy.name.clone(), document: policy.document.clone() },
+        policy: PolicyView { name: policy.name.clone(), document },
     })
 }
 
@@ -325,8 +342,8 @@ impl Control for PipelineControl {
             let state = self.registry.state();
             let mut new: Vec<ThingName> = Vec::new();
             for thing in &request.things {
-                match state.things.get(thing) {
-                    Some(there) if there.tenant != request.tenant => return Err(thing_exists(there).into()),
+                match state.fleet.things.get(thing) {
+                    Some(there) if there.tenant.as_ref() != Some(&request.tenant) => return Err(thing_exists(there).into()),
                     Some(_) => {}
                     None if new.contains(thing) => {}
                     None => new.push(thing.clone()),
@@ -353,14 +370,14 @@ impl Control for PipelineControl {
                 if !state.tenants.contains_key(tenant) {
                     return Err(unknown_tenant(tenant).into());
                 }
-                for thing in state.things.values().filter(|thing| thing.tenant == *tenant) {
+                for thing in state.fleet.things.values().filter(|thing| thing.tenant.as_ref() == Some(tenant)) {
                     removed.things.push(thing.thing.clone());
                     removed.certificates.extend(thing.certificates.iter().cloned());
                 }
                 for (rule, _) in state.rules.values().filter(|(rule, _)| rule.tenant == *tenant) {
                     removed.rules.push(rule.name.clone());
                 }
-                if state.policies.contains_key(&tenant.policy()) {
+                if state.fleet.policies.contains_key(&tenant.policy()) {
                     removed.policies.push(tenant.policy());
                 }
                 changes.extend(removed.rules.iter().cloned().map(Change::RemoveRule));
@@ -395,8 +412,8 @@ impl Control for PipelineControl {
         let inner = || -> Result<IssuedIdentity, Failure> {
             let (identity, certificate) = self.issue(tenant, thing, valid_hours)?;
             self.registry.change::<(), Failure>(|state| {
-                let known = state.things.get(thing).filter(|t| t.tenant == *tenant).cloned();
-                let mut known = known.ok_or_else(|| {
+                let known = state.fleet.things.get(thing).filter(|t| t.tenant.as_ref() == Some(tenant));
+                let mut known = known.map(|thing| Thing::clone(thing)).ok_or_else(|| {
                     not_found(format!(
                         "tenant {tenant} has no thing {thing}: see `kilter thing list --tenant {tenant}`"
                     ))
@@ -416,8 +433,9 @@ impl Control for PipelineControl {
         status: CertificateStatus,
     ) -> Result<CertificateView, ControlError> {
         let changed = self.registry.change::<Certificate, Failure>(|state| {
-            let known = state.certificates.get(id).cloned();
+            let known = state.fleet.certificates.get(id);
             let mut certificate = known
+                .map(|certificate| Certificate::clone(certificate))
                 .ok_or_else(|| not_found(format!("certificate {id} is not registered: see `kilter thing show`")))?;
             if certificate.status == CertificateStatus::Revoked && status != CertificateStatus::Revoked {
                 let message =
@@ -425,6 +443,7 @@ impl Control for PipelineControl {
                 return Err(ControlError::new(ControlErrorKind::Conflict, message).into());
             }
             certificate.status = status;
+            certificate.modified = Some(self.clock.now());
             Ok((vec![Change::Certificate(certificate.clone())], certificate))
         });
         let certificate = changed.map_err(|Failure(error)| error)?;

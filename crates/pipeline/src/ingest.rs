@@ -4,12 +4,12 @@
 use crate::{
     decode,
     policy::{Decision, Request, decide, resource_arn},
-    registry::{Certificate, Registry, State},
+    registry::{Registry, State},
     sequence::Sequences,
 };
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::{
-    Action, CertificateStatus, NewRecord, Offset, RecordKind, ShardId, StreamName, TenantId, ThingName, Timestamp,
+    Action, Certificate, CertificateStatus, NewRecord, Offset, RecordKind, ShardId, StreamName, TenantId, Thing, ThingName, Timestamp,
     ports::{
         clock::Clock,
         deliver::Deliver,
@@ -80,14 +80,14 @@ impl PipelineIngest {
     }
 
     fn certificate<'s>(&self, state: &'s State, client: &ClientIdentity) -> Result<&'s Certificate, Refusal> {
-        usable(state.certificates.get(&client.certificate), &client.certificate, self.clock.now())
+        usable(state.fleet.certificates.get(&client.certificate).map(Arc::as_ref), &client.certificate, self.clock.now())
     }
 
     fn allowed(&self, state: &State, client: &ClientIdentity, action: Action, subject: &str) -> Result<(), Refusal> {
         let certificate = self.certificate(state, client)?;
         let policies = state.policies_of(certificate);
         let resource = resource_arn(&self.site.region, &self.site.account, action, subject);
-        let thing = client.thing.as_ref().map(|(_, thing)| thing.as_str());
+        let thing = attached_thing(state, client).map(|thing| thing.thing.as_str());
         let request = Request { action, resource: &resource, client_id: &client.client_id, thing };
         let why = match decide(&policies, &request) {
             Decision::Allowed { .. } => return Ok(()),
@@ -171,6 +171,12 @@ fn usable<'s>(
     }
 }
 
+/// The thing that a client's certificate is attached to and that is named like the client id.
+fn attached_thing<'s>(state: &'s State, client: &ClientIdentity) -> Option<&'s Arc<Thing>> {
+    let name = ThingName::new(&client.client_id).ok()?;
+    state.fleet.things.get(&name).filter(|thing| thing.certificates.contains(&client.certificate))
+}
+
 /// The thing that a telemetry topic names: `tenants/<tenant>/devices/<thing>/…`.
 fn thing_of(topic: &str) -> Option<ThingName> {
     topic.split('/').nth(3).and_then(|name| ThingName::new(name).ok())
@@ -180,7 +186,7 @@ impl Ingest for PipelineIngest {
     fn identify(&self, certificate_der: &[u8]) -> Result<Principal, Refusal> {
         let id = crate::authority::certificate_id(certificate_der);
         let state = self.registry.state();
-        usable(state.certificates.get(&id), &id, self.clock.now())?;
+        usable(state.fleet.certificates.get(&id).map(Arc::as_ref), &id, self.clock.now())?;
         Ok(Principal { certificate: id })
     }
 
@@ -197,9 +203,9 @@ impl Ingest for PipelineIngest {
         let state = self.registry.state();
         let thing = ThingName::new(client_id)
             .ok()
-            .and_then(|name| state.things.get(&name))
+            .and_then(|name| state.fleet.things.get(&name))
             .filter(|thing| thing.certificates.contains(&principal.certificate))
-            .map(|thing| (thing.tenant.clone(), thing.thing.clone()));
+            .and_then(|thing| Some((thing.tenant.clone()?, thing.thing.clone())));
         let identity = ClientIdentity {
             certificate: principal.certificate.clone(),
             client_id: client_id.to_owned(),

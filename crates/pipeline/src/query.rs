@@ -155,10 +155,13 @@ impl Inventory for PipelineQuery {
         Ok(state.tenants.values().filter_map(|tenant| tenant_view(&self.site, &state, tenant)).collect())
     }
 
-    fn things(&self, tenant: &TenantId) -> Result<Vec<ThingView>, ControlError> {
-        let state = self.known(tenant).map_err(|Failure(error)| error)?;
-        let own = state.things.values().filter(|thing| thing.tenant == *tenant);
-        Ok(own.map(|thing| thing_view(&self.site, &state, thing)).collect())
+    fn things(&self, tenant: Option<&TenantId>) -> Result<Vec<ThingView>, ControlError> {
+        let state = match tenant {
+            Some(tenant) => self.known(tenant).map_err(|Failure(error)| error)?,
+            None => self.registry.state(),
+        };
+        let wanted = state.fleet.things.values().filter(|thing| tenant.is_none() || thing.tenant.as_ref() == tenant);
+        Ok(wanted.map(|thing| thing_view(&self.site, &state, thing)).collect())
     }
 
     fn stream_records(&self, tenant: &TenantId, limit: usize) -> Result<Vec<RecordView>, ControlError> {

@@ -6,7 +6,8 @@ use crate::{
     rules::{Rule, RuleError},
 };
 use kilter_core::{
-    AlertBudget, CertificateId, CertificateStatus, StreamName, TenantId, ThingName, Timestamp,
+    AlertBudget, CaCertificate, Certificate, CertificateId, FleetView, PolicyRecord, PolicyVersion, StreamName, Tags,
+    TenantId, Thing, ThingGroup, ThingName, ThingType, Timestamp,
     ports::table::{Item, Table, TableError, Write},
     topics,
 };
@@ -22,6 +23,9 @@ use std::{
 const TABLE: &str = "registry";
 /// Items read at a time while loading.
 const LOAD_ITEMS: usize = 1_000;
+/// Single values are kept under this name.
+const SETTING: &str = "setting";
+const REGISTRATION_CODE: &str = "registration-code";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tenant {
@@ -31,43 +35,27 @@ pub struct Tenant {
     pub shards: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Thing {
-    pub thing: ThingName,
-    pub tenant: TenantId,
-    pub created: Timestamp,
-    pub certificates: Vec<CertificateId>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Certificate {
-    pub id: CertificateId,
-    pub status: CertificateStatus,
-    pub created: Timestamp,
-    pub not_after: Timestamp,
-    pub things: Vec<ThingName>,
-    pub policies: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PolicyDocument {
-    pub name: String,
-    pub document: serde_json::Value,
-}
-
 /// One change; several are made together or not at all.
 #[derive(Debug, Clone)]
 pub enum Change {
     Tenant(Tenant),
     Thing(Thing),
     Certificate(Certificate),
-    Policy(PolicyDocument),
+    Policy(PolicyRecord),
+    Type(ThingType),
+    Group(ThingGroup),
+    Authority(CaCertificate),
+    RegistrationCode(String),
     Rule(Rule),
     RemoveTenant(TenantId),
     RemoveThing(ThingName),
     RemoveCertificate(CertificateId),
     RemovePolicy(String),
     RemoveRule(String),
+    RemoveType(String),
+    RemoveGroup(String),
+    RemoveAuthority(CertificateId),
+    RemoveRegistrationCode,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -86,9 +74,9 @@ pub enum RegistryError {
 #[derive(Debug, Clone, Default)]
 pub struct State {
     pub tenants: BTreeMap<TenantId, Tenant>,
-    pub things: BTreeMap<ThingName, Thing>,
-    pub certificates: HashMap<CertificateId, Certificate>,
-    pub policies: BTreeMap<String, (PolicyDocument, Arc<Policy>)>,
+    pub fleet: Arc<FleetView>,
+    /// The default versions, parsed.
+    policies: Arc<HashMap<String, Arc<Policy>>>,
     pub rules: BTreeMap<String, (Rule, String)>,
 }
 
@@ -99,7 +87,7 @@ impl State {
             .policies
             .iter()
             .filter_map(|name| self.policies.get(name))
-            .map(|(_, policy)| policy.clone())
+            .cloned()
             .collect()
     }
 
@@ -110,24 +98,49 @@ impl State {
     }
 
     fn apply(&mut self, change: Change) -> Result<(), RegistryError> {
+        fn put<K: Ord + Clone, V>(map: &mut Arc<BTreeMap<K, Arc<V>>>, key: K, value: V) {
+            Arc::make_mut(map).insert(key, Arc::new(value));
+        }
+        fn cut<K: Ord + Clone, V>(map: &mut Arc<BTreeMap<K, Arc<V>>>, key: &K) {
+            Arc::make_mut(map).remove(key);
+        }
+        // Only the maps that change are copied, and of these only the pointers.
+        let fleet = Arc::make_mut(&mut self.fleet);
         match change {
             Change::Tenant(t) => drop(self.tenants.insert(t.tenant.clone(), t)),
-            Change::Thing(t) => drop(self.things.insert(t.thing.clone(), t)),
-            Change::Certificate(c) => drop(self.certificates.insert(c.id.clone(), c)),
+            Change::Thing(mut t) => {
+                if t.id.is_empty() {
+                    t.id = crate::fleet::uuid_of(&["thing", t.thing.as_str(), &t.created.sortable()]);
+                }
+                put(&mut fleet.things, t.thing.clone(), t);
+            }
+            Change::Certificate(c) => put(&mut fleet.certificates, c.id.clone(), c),
+            Change::Type(t) => put(&mut fleet.types, t.name.clone(), t),
+            Change::Group(g) => put(&mut fleet.groups, g.name.clone(), g),
+            Change::Authority(a) => put(&mut fleet.authorities, a.id.clone(), a),
+            Change::RegistrationCode(code) => fleet.registration_code = Some(code.into()),
             Change::Policy(p) => {
-                let compiled = Policy::parse(&p.document.to_string())
+                let compiled = Policy::parse(p.document())
                     .map_err(|source| RegistryError::Policy { name: p.name.clone(), source })?;
-                self.policies.insert(p.name.clone(), (p, Arc::new(compiled)));
+                Arc::make_mut(&mut self.policies).insert(p.name.clone(), Arc::new(compiled));
+                put(&mut fleet.policies, p.name.clone(), p);
             }
             Change::Rule(r) => {
                 let filter = r.filter()?.to_owned();
                 self.rules.insert(r.name.clone(), (r, filter));
             }
             Change::RemoveTenant(id) => drop(self.tenants.remove(&id)),
-            Change::RemoveThing(id) => drop(self.things.remove(&id)),
-            Change::RemoveCertificate(id) => drop(self.certificates.remove(&id)),
-            Change::RemovePolicy(name) => drop(self.policies.remove(&name)),
+            Change::RemoveThing(id) => cut(&mut fleet.things, &id),
+            Change::RemoveCertificate(id) => cut(&mut fleet.certificates, &id),
+            Change::RemovePolicy(name) => {
+                Arc::make_mut(&mut self.policies).remove(&name);
+                cut(&mut fleet.policies, &name);
+            }
             Change::RemoveRule(name) => drop(self.rules.remove(&name)),
+            Change::RemoveType(name) => cut(&mut fleet.types, &name),
+            Change::RemoveGroup(name) => cut(&mut fleet.groups, &name),
+            Change::RemoveAuthority(id) => cut(&mut fleet.authorities, &id),
+            Change::RemoveRegistrationCode => fleet.registration_code = None,
         }
         Ok(())
     }
@@ -141,6 +154,13 @@ impl Change {
             Self::Certificate(c) => ("certificate", c.id.to_string()),
             Self::Policy(p) => ("policy", p.name.clone()),
             Self::Rule(r) => ("rule", r.name.clone()),
+            Self::Type(t) => ("thing-type", t.name.clone()),
+            Self::Group(g) => ("thing-group", g.name.clone()),
+            Self::Authority(a) => ("authority", a.id.to_string()),
+            Self::RegistrationCode(_) | Self::RemoveRegistrationCode => (SETTING, REGISTRATION_CODE.to_owned()),
+            Self::RemoveType(name) => ("thing-type", name.clone()),
+            Self::RemoveGroup(name) => ("thing-group", name.clone()),
+            Self::RemoveAuthority(id) => ("authority", id.to_string()),
             Self::RemoveTenant(id) => ("tenant", id.to_string()),
             Self::RemoveThing(id) => ("thing", id.to_string()),
             Self::RemoveCertificate(id) => ("certificate", id.to_string()),
@@ -160,6 +180,10 @@ impl Change {
             Self::Certificate(c) => Write::put(table, kind, name, json(serde_json::to_vec(c))),
             Self::Policy(p) => Write::put(table, kind, name, json(serde_json::to_vec(p))),
             Self::Rule(r) => Write::put(table, kind, name, json(serde_json::to_vec(r))),
+            Self::Type(t) => Write::put(table, kind, name, json(serde_json::to_vec(t))),
+            Self::Group(g) => Write::put(table, kind, name, json(serde_json::to_vec(g))),
+            Self::Authority(a) => Write::put(table, kind, name, json(serde_json::to_vec(a))),
+            Self::RegistrationCode(code) => Write::put(table, kind, name, json(serde_json::to_vec(code))),
             _ => Write::delete(table, kind, name),
         }
     }
@@ -176,8 +200,14 @@ impl Change {
             "tenant" => parse(item, "tenant").map(Self::Tenant),
             "thing" => parse(item, "thing").map(Self::Thing),
             "certificate" => parse(item, "certificate").map(Self::Certificate),
-            "policy" => parse(item, "policy").map(Self::Policy),
+            "policy" => parse::<PolicyRecord>(item, "policy")
+                .or_else(|error| parse::<OldPolicy>(item, "policy").map(OldPolicy::renewed).map_err(|_| error))
+                .map(Self::Policy),
             "rule" => parse(item, "rule").map(Self::Rule),
+            "thing-type" => parse(item, "thing type").map(Self::Type),
+            "thing-group" => parse(item, "thing group").map(Self::Group),
+            "authority" => parse(item, "authority").map(Self::Authority),
+            SETTING if item.sk == REGISTRATION_CODE => parse(item, "registration code").map(Self::RegistrationCode),
             other => Err(RegistryError::Damaged {
                 kind: "entry",
                 name: item.sk.clone(),
@@ -185,6 +215,25 @@ impl Change {
             }),
         }
     }
+}
+
+/// A policy as it was kept before policies had versions.
+#[derive(Deserialize)]
+struct OldPolicy {
+    name: String,
+    document: serde_json::Value,
+}
+
+impl OldPolicy {
+    fn renewed(self) -> PolicyRecord {
+        new_policy(self.name, self.document.to_string(), Timestamp::from_nanos(0), Tags::new())
+    }
+}
+
+/// A policy with its first version.
+pub fn new_policy(name: String, document: String, created: Timestamp, tags: Tags) -> PolicyRecord {
+    let versions = BTreeMap::from([(1, PolicyVersion { created, document })]);
+    PolicyRecord { name, created, versions, default: 1, next: 2, tags }
 }
 
 pub struct Registry {

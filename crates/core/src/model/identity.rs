@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum CertificateStatus {
+    /// Registered itself; waits for an operator.
+    #[serde(rename = "PENDING_ACTIVATION", alias = "PENDING")]
     Pending,
     Active,
     Inactive,
@@ -15,7 +17,7 @@ pub enum CertificateStatus {
 impl std::fmt::Display for CertificateStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Pending => "PENDING",
+            Self::Pending => "PENDING_ACTIVATION",
             Self::Active => "ACTIVE",
             Self::Inactive => "INACTIVE",
             Self::Revoked => "REVOKED",
@@ -64,7 +66,8 @@ pub struct CertificateView {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThingView {
-    pub tenant: TenantId,
+    /// `None`: made without a tenant.
+    pub tenant: Option<TenantId>,
     pub thing: ThingName,
     pub arn: String,
     pub created: Timestamp,

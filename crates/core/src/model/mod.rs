@@ -2,6 +2,7 @@
 
 mod alert;
 mod episode;
+mod fleet;
 mod identity;
 mod ids;
 mod ledger;
@@ -14,6 +15,7 @@ pub mod topics;
 
 pub use alert::*;
 pub use episode::*;
+pub use fleet::*;
 pub use identity::*;
 pub use ids::*;
 pub use ledger::*;

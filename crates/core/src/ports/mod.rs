@@ -4,6 +4,7 @@ pub mod action;
 pub mod clock;
 pub mod control;
 pub mod deliver;
+pub mod fleet;
 pub mod ingest;
 pub mod logs;
 pub mod notify;

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// What is there.
 pub trait Inventory: Send + Sync {
     fn tenants(&self) -> Result<Vec<TenantView>, ControlError>;
-    fn things(&self, tenant: &TenantId) -> Result<Vec<ThingView>, ControlError>;
+    /// Of one tenant, or all that there are: those without a tenant too.
+    fn things(&self, tenant: Option<&TenantId>) -> Result<Vec<ThingView>, ControlError>;
     /// The newest records of the tenant's stream, oldest of them first.
     fn stream_records(&self, tenant: &TenantId, limit: usize) -> Result<Vec<RecordView>, ControlError>;
     /// Objects of the tenant's lake, sorted by key.

@@ -9,7 +9,7 @@ use crate::{
 use anyhow::bail;
 use axum::http::Method;
 use kilter_core::{
-    CertificateStatus, CertificateView, IssuedIdentity, TenantId, TenantView, ThingName, ThingView,
+    CertificateStatus, CertificateView, IssuedIdentity, TenantId, ThingName, ThingView,
     ports::control::VALID_HOURS_DEFAULT,
 };
 use kilter_door_console::{CertificateRequest, StatusRequest, ThingRequest};
@@ -76,7 +76,10 @@ pub async fn run(shared: &Shared, command: Command) -> anyhow::Result<()> {
         }
         Command::Rotate { name, out } => {
             let thing = find(&client, &name).await?;
-            let path = format!("/api/v1/tenants/{}/things/{name}/certificates", thing.tenant);
+            let Some(tenant) = thing.tenant else {
+                bail!("thing {name} has no tenant: give it the attribute `tenant`, whose policy its certificate then gets")
+            };
+            let path = format!("/api/v1/tenants/{tenant}/things/{name}/certificates");
             let made: IssuedIdentity =
                 client.post(&path, &CertificateRequest { valid_hours: VALID_HOURS_DEFAULT }).await?;
             issued(shared, &made, &out)
@@ -92,15 +95,10 @@ pub async fn run(shared: &Shared, command: Command) -> anyhow::Result<()> {
 }
 
 async fn all(client: &Client, tenant: Option<&TenantId>) -> anyhow::Result<Vec<ThingView>> {
-    let tenants: Vec<TenantView> = client.get("/api/v1/tenants").await?;
-    if let Some(tenant) = tenant {
-        return client.get(&format!("/api/v1/tenants/{tenant}/things")).await;
+    match tenant {
+        Some(tenant) => client.get(&format!("/api/v1/tenants/{tenant}/things")).await,
+        None => client.get("/api/v1/things").await,
     }
-    let mut things = Vec::new();
-    for tenant in tenants {
-        things.extend(client.get::<Vec<ThingView>>(&format!("/api/v1/tenants/{}/things", tenant.tenant)).await?);
-    }
-    Ok(things)
 }
 
 async fn find(client: &Client, name: &ThingName) -> anyhow::Result<ThingView> {
@@ -138,17 +136,21 @@ fn issued(shared: &Shared, made: &IssuedIdentity, out: &std::path::Path) -> anyh
     })
 }
 
+fn owner(thing: &ThingView) -> String {
+    thing.tenant.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
 fn list(things: &[ThingView]) -> String {
     let rows = things.iter().map(|t| {
         let certificates: Vec<String> =
             t.certificates.iter().map(|c| format!("{} {}", &c.id.as_str()[..12], c.status)).collect();
-        vec![t.tenant.to_string(), t.thing.to_string(), t.created.to_string(), certificates.join("\n")]
+        vec![owner(t), t.thing.to_string(), t.created.to_string(), certificates.join("\n")]
     });
     output::table(&["tenant", "thing", "created", "certificates"], rows.collect(), "No things.")
 }
 
 fn show(t: &ThingView) -> String {
-    let mut text = format!("{}\n  tenant {}\n  arn {}\n  created {}\n", t.thing, t.tenant, t.arn, t.created);
+    let mut text = format!("{}\n  tenant {}\n  arn {}\n  created {}\n", t.thing, owner(t), t.arn, t.created);
     for c in &t.certificates {
         text.push_str(&format!(
             "  certificate {}\n    {}, until {}, policies {}\n",
