@@ -9,8 +9,8 @@ use crate::{
     rules::Rule,
 };
 use kilter_core::{
-    AlertBudget, Certificate, CertificateId, CertificateStatus, CertificateView, IssuedIdentity, PolicyRecord, PolicyView, Removed, Tags, TenantId,
-    TenantView, Thing, ThingName, ThingView, Timestamp,
+    AlertBudget, Certificate, CertificateId, CertificateStatus, CertificateView, IssuedIdentity, PolicyRecord,
+    PolicyView, Removed, Tags, TenantId, TenantView, Thing, ThingName, ThingView, Timestamp,
     ports::{
         clock::Clock,
         control::{Control, ControlError, ControlErrorKind, OnboardRequest, Onboarded, VALID_HOURS_DEFAULT},
@@ -324,7 +324,13 @@ pub fn tenant_view(site: &Site, state: &State, tenant: &Tenant) -> Option<Tenant
         tenant: id.clone(),
         created: tenant.created,
         budget: tenant.budget,
-        things: state.fleet.things.values().filter(|t| t.tenant.as_ref() == Some(id)).map(|t| t.thing.clone()).collect(),
+        things: state
+            .fleet
+            .things
+            .values()
+            .filter(|t| t.tenant.as_ref() == Some(id))
+            .map(|t| t.thing.clone())
+            .collect(),
         stream: id.stream().to_string(),
         table: id.table(),
         bucket: id.bucket(&site.region),
@@ -343,7 +349,9 @@ impl Control for PipelineControl {
             let mut new: Vec<ThingName> = Vec::new();
             for thing in &request.things {
                 match state.fleet.things.get(thing) {
-                    Some(there) if there.tenant.as_ref() != Some(&request.tenant) => return Err(thing_exists(there).into()),
+                    Some(there) if there.tenant.as_ref() != Some(&request.tenant) => {
+                        return Err(thing_exists(there).into());
+                    }
                     Some(_) => {}
                     None if new.contains(thing) => {}
                     None => new.push(thing.clone()),

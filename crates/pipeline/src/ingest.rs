@@ -3,16 +3,20 @@
 
 use crate::{
     decode,
+    fleet::{CertificateFacts, facts_of},
     policy::{Decision, Request, decide, resource_arn},
+    registration,
     registry::{Registry, State},
     sequence::Sequences,
 };
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::{
-    Action, Certificate, CertificateStatus, NewRecord, Offset, RecordKind, ShardId, StreamName, TenantId, Thing, ThingName, Timestamp,
+    Action, Certificate, CertificateStatus, NewRecord, Offset, RecordKind, ShardId, StreamName, TenantId, Thing,
+    ThingName, Timestamp,
     ports::{
         clock::Clock,
-        deliver::Deliver,
+        deliver::{Deliver, Outgoing},
+        fleet::{FleetError, FleetErrorKind},
         ingest::{
             Accepted, Client, ClientIdentity, ConnectAttributes, InboundMessage, Ingest, Principal, PublishAgainError,
             Refusal, RefusalKind,
@@ -80,7 +84,11 @@ impl PipelineIngest {
     }
 
     fn certificate<'s>(&self, state: &'s State, client: &ClientIdentity) -> Result<&'s Certificate, Refusal> {
-        usable(state.fleet.certificates.get(&client.certificate).map(Arc::as_ref), &client.certificate, self.clock.now())
+        usable(
+            state.fleet.certificates.get(&client.certificate).map(Arc::as_ref),
+            &client.certificate,
+            self.clock.now(),
+        )
     }
 
     fn allowed(&self, state: &State, client: &ClientIdentity, action: Action, subject: &str) -> Result<(), Refusal> {
@@ -100,6 +108,19 @@ impl PipelineIngest {
         };
         let kind = if action == Action::Connect { RefusalKind::ClientIdNotAllowed } else { RefusalKind::NotAllowed };
         Err(Refusal { kind, reason: format!("{} on {resource} is not allowed: {why}", action.name()) })
+    }
+
+    /// Says that a certificate has registered itself, in the log and to whoever subscribes to such events.
+    fn tell_registered(&self, certificate: &Certificate, now: Timestamp) {
+        tracing::info!(certificate = %certificate.id, status = %certificate.status, "certificate registered itself");
+        let fleet = self.registry.state().fleet.clone();
+        let ca = certificate.authority.as_ref().and_then(|ca| fleet.authorities.get(ca));
+        let (Some(ca), Some(door)) = (ca, self.deliver()) else { return };
+        let (topic, body) = registration::event(certificate, ca, &self.site.account, now);
+        let payload = body.to_string().into();
+        let event = Outgoing { topic: topic.into(), payload, qos: 1, retain: false, properties: None };
+        // Whoever misses the event finds the certificate in the registry.
+        drop(door.deliver(event));
     }
 
     /// Numbers and queues a stream's records in one step.
@@ -191,11 +212,30 @@ impl Ingest for PipelineIngest {
     }
 
     fn register(&self, certificate_der: &[u8]) -> Result<Principal, Refusal> {
+        let id = crate::authority::certificate_id(certificate_der);
+        let unknown = |why: &str| Refusal {
+            kind: RefusalKind::UnknownCertificate,
+            reason: format!("certificate {id} cannot register itself: {why}"),
+        };
+        let facts = CertificateFacts::of_der(certificate_der).map_err(unknown)?;
+        let now = self.clock.now();
+        let made = self.registry.change::<Option<Certificate>, FleetError>(|state| {
+            if state.fleet.certificates.contains_key(&id) {
+                return Ok((Vec::new(), None));
+            }
+            let made = registration::decide(state, now, &facts)
+                .map_err(|why| FleetError::new(FleetErrorKind::CertificateValidation, why))?;
+            Ok((made.changes, Some(made.certificate)))
+        });
+        if let Some(certificate) = made.map_err(|error| unknown(&error.message))? {
+            self.tell_registered(&certificate, now);
+        }
         self.identify(certificate_der)
     }
 
     fn authorities(&self) -> Vec<Vec<u8>> {
-        Vec::new()
+        let fleet = self.registry.state().fleet.clone();
+        fleet.authorities.values().filter_map(|ca| facts_of(&ca.pem).ok()).map(|facts| facts.der).collect()
     }
 
     fn connect(&self, principal: &Principal, attributes: &ConnectAttributes<'_>) -> Result<Client, Refusal> {

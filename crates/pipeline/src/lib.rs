@@ -15,6 +15,7 @@ pub mod policy;
 mod provisioning;
 pub mod query;
 mod record;
+mod registration;
 pub mod registry;
 mod rules;
 mod sequence;

@@ -198,7 +198,9 @@ fn policy(properties: &Map<String, Value>, parameters: &Map<String, Value>) -> R
     known_keys(properties, &["PolicyName", "PolicyDocument"], "the policy")?;
     match (properties.get("PolicyName"), properties.get("PolicyDocument")) {
         (Some(name), None) => Text::parse(name, parameters).map(PolicyPlan::Named),
-        (None, Some(Value::Object(document))) => Ok(PolicyPlan::Document(Text::Plain(Value::from(document.clone()).to_string()))),
+        (None, Some(Value::Object(document))) => {
+            Ok(PolicyPlan::Document(Text::Plain(Value::from(document.clone()).to_string())))
+        }
         (None, Some(document)) => Text::parse(document, parameters).map(PolicyPlan::Document),
         _ => Err("the policy has neither or both of PolicyName and PolicyDocument".to_owned()),
     }

@@ -83,12 +83,7 @@ pub struct State {
 impl State {
     /// The policies attached to a certificate; one that is gone allows nothing.
     pub fn policies_of(&self, certificate: &Certificate) -> Vec<Arc<Policy>> {
-        certificate
-            .policies
-            .iter()
-            .filter_map(|name| self.policies.get(name))
-            .cloned()
-            .collect()
+        certificate.policies.iter().filter_map(|name| self.policies.get(name)).cloned().collect()
     }
 
     /// The streams that the rules route a topic to.

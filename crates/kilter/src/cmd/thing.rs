@@ -77,7 +77,9 @@ pub async fn run(shared: &Shared, command: Command) -> anyhow::Result<()> {
         Command::Rotate { name, out } => {
             let thing = find(&client, &name).await?;
             let Some(tenant) = thing.tenant else {
-                bail!("thing {name} has no tenant: give it the attribute `tenant`, whose policy its certificate then gets")
+                bail!(
+                    "thing {name} has no tenant: give it the attribute `tenant`, whose policy its certificate then gets"
+                )
             };
             let path = format!("/api/v1/tenants/{tenant}/things/{name}/certificates");
             let made: IssuedIdentity =

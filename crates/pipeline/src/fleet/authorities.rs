@@ -45,8 +45,9 @@ pub fn decide(fleet: &FleetView, now: Timestamp, change: FleetChange) -> Decided
 
 fn answer(ca: CaCertificate) -> Decided {
     if let Some(template) = &ca.template {
-        crate::provisioning::Template::parse(template)
-            .map_err(|why| FleetError::new(Kind::Invalid, format!("the provisioning template cannot be used: {why}")))?;
+        crate::provisioning::Template::parse(template).map_err(|why| {
+            FleetError::new(Kind::Invalid, format!("the provisioning template cannot be used: {why}"))
+        })?;
     }
     Ok((vec![Change::Authority(ca.clone())], FleetAnswer::Authority(Arc::new(ca))))
 }

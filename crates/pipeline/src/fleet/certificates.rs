@@ -80,9 +80,8 @@ fn unreadable(why: &'static str) -> FleetError {
 }
 
 pub fn readable(pem: &str) -> Result<CertificateFacts, FleetError> {
-    facts_of(pem).map_err(|why| {
-        FleetError::new(Kind::CertificateValidation, format!("the certificate cannot be used: {why}"))
-    })
+    facts_of(pem)
+        .map_err(|why| FleetError::new(Kind::CertificateValidation, format!("the certificate cannot be used: {why}")))
 }
 
 pub fn entry(
@@ -111,16 +110,25 @@ fn made(certificate: Certificate) -> Decided {
 }
 
 /// The registered authority that signed a certificate.
-pub fn issuer<'a>(
+pub fn issuer_of<'a>(fleet: &'a FleetView, facts: &CertificateFacts) -> Option<&'a Arc<CaCertificate>> {
+    fleet.authorities.values().find(|ca| facts_of(&ca.pem).is_ok_and(|ca| facts.signed_by(&ca)))
+}
+
+fn issuer<'a>(
     fleet: &'a FleetView,
     facts: &CertificateFacts,
     ca_pem: Option<&str>,
 ) -> Result<&'a Arc<CaCertificate>, FleetError> {
-    let wanted = ca_pem.map(readable).transpose()?.map(|ca| ca.id);
-    let candidates = fleet.authorities.values().filter(|ca| wanted.as_ref().is_none_or(|id| ca.id == *id));
-    let signed = |ca: &&Arc<CaCertificate>| facts_of(&ca.pem).is_ok_and(|ca| facts.signed_by(&ca));
-    candidates.into_iter().find(signed).ok_or_else(|| {
-        let message = "no registered CA certificate signed the certificate: register its CA, or register it without one";
+    let named = match ca_pem {
+        None => issuer_of(fleet, facts),
+        Some(pem) => {
+            let named = readable(pem)?;
+            fleet.authorities.get(&named.id).filter(|_| facts.signed_by(&named))
+        }
+    };
+    named.ok_or_else(|| {
+        let message =
+            "no registered CA certificate signed the certificate: register its CA, or register it without one";
         FleetError::new(Kind::CertificateValidation, message)
     })
 }
@@ -148,7 +156,10 @@ fn register(
 fn set_status(fleet: &FleetView, now: Timestamp, id: &CertificateId, status: CertificateStatus) -> Decided {
     let mut certificate = Certificate::clone(find(&fleet.certificates, "certificate", id)?);
     if status == CertificateStatus::Pending {
-        return refuse(Kind::Invalid, "a certificate cannot be made PENDING_ACTIVATION: only registering itself does that");
+        return refuse(
+            Kind::Invalid,
+            "a certificate cannot be made PENDING_ACTIVATION: only registering itself does that",
+        );
     }
     if certificate.status == CertificateStatus::Revoked && status != CertificateStatus::Revoked {
         return refuse(Kind::CertificateState, format!("certificate {id} is REVOKED, which is final: issue a new one"));

@@ -80,8 +80,10 @@ fn delete(fleet: &FleetView, name: &String, expected_version: Option<u64>) -> De
     let Some(group) = fleet.groups.get(name) else { return Ok((Vec::new(), FleetAnswer::Done)) };
     check_version("the thing group", expected_version, group.version)?;
     if let Some(child) = fleet.groups.values().find(|child| child.parent.as_ref() == Some(name)) {
-        let message =
-            format!("thing group {name} cannot be deleted while thing group {} is below it: delete that first", child.name);
+        let message = format!(
+            "thing group {name} cannot be deleted while thing group {} is below it: delete that first",
+            child.name
+        );
         return refuse(Kind::Invalid, message);
     }
     let members = fleet.things.values().filter(|thing| thing.groups.contains(name));

@@ -8,7 +8,9 @@ mod groups;
 mod policies;
 mod things;
 
+pub use certificates::{entry as certificate_entry, issuer_of};
 pub use facts::{CertificateFacts, facts_of};
+pub use things::new as new_thing;
 
 use crate::{
     authority::Authority,
@@ -176,11 +178,7 @@ fn check_attributes(attributes: &BTreeMap<String, String>, max: usize) -> Result
 
 /// `merge`: what is new is added, and an empty value removes; otherwise what is new replaces all. An attribute
 /// without a value is none.
-fn merged(
-    old: &BTreeMap<String, String>,
-    new: BTreeMap<String, String>,
-    merge: bool,
-) -> BTreeMap<String, String> {
+fn merged(old: &BTreeMap<String, String>, new: BTreeMap<String, String>, merge: bool) -> BTreeMap<String, String> {
     let mut all = if merge { old.clone() } else { BTreeMap::new() };
     all.extend(new);
     all.retain(|_, value| !value.is_empty());

@@ -38,7 +38,8 @@ pub fn decide(fleet: &FleetView, now: Timestamp, change: FleetChange) -> Decided
         FleetChange::DeletePolicyVersion { name, version } => {
             let mut policy = versioned(fleet, &name, version)?;
             if policy.default == version {
-                let message = format!("version {version} of policy {name} is the default: make another one the default");
+                let message =
+                    format!("version {version} of policy {name} is the default: make another one the default");
                 return refuse(Kind::DeleteConflict, message);
             }
             policy.versions.remove(&version);
@@ -86,7 +87,8 @@ fn create_version(fleet: &FleetView, now: Timestamp, name: &String, document: St
     let mut policy = PolicyRecord::clone(find(&fleet.policies, "policy", name)?);
     check_document(&document)?;
     if policy.versions.len() >= VERSIONS_MAX {
-        let message = format!("policy {name} has {VERSIONS_MAX} versions, the most there can be: delete one of them first");
+        let message =
+            format!("policy {name} has {VERSIONS_MAX} versions, the most there can be: delete one of them first");
         return refuse(Kind::VersionsLimit, message);
     }
     let version = policy.next;

@@ -144,7 +144,8 @@ fn certificates_policies_and_things_let_go_of_each_other_first() {
     fleet.create("t1-a", &[]).unwrap();
     let certificate = fleet.issue(true);
     let id = certificate.id.clone();
-    let policy = |document: &str| FleetChange::CreatePolicy { name: "p".into(), document: document.into(), tags: Tags::new() };
+    let policy =
+        |document: &str| FleetChange::CreatePolicy { name: "p".into(), document: document.into(), tags: Tags::new() };
     assert_eq!(fleet.refused(policy("{}")), Kind::MalformedPolicy);
     fleet.done(policy(ALLOW));
     assert_eq!(fleet.refused(policy(ALLOW)), Kind::AlreadyExists);

@@ -28,7 +28,11 @@ fn tenant_of(thing: &ThingName, attributes: &BTreeMap<String, String>) -> Option
     said.or_else(named).and_then(|tenant| TenantId::new(tenant).ok())
 }
 
-fn check(fleet: &FleetView, thing_type: Option<&String>, attributes: &BTreeMap<String, String>) -> Result<(), FleetError> {
+fn check(
+    fleet: &FleetView,
+    thing_type: Option<&String>,
+    attributes: &BTreeMap<String, String>,
+) -> Result<(), FleetError> {
     check_attributes(attributes, if thing_type.is_some() { ATTRIBUTES_MAX } else { ATTRIBUTES_UNTYPED_MAX })?;
     let Some(name) = thing_type else { return Ok(()) };
     if find(&fleet.types, "thing type", name)?.deprecated.is_some() {
@@ -49,10 +53,26 @@ pub fn create(
         if there.thing_type == thing_type && there.attributes == attributes {
             return Ok((Vec::new(), FleetAnswer::Thing(there.clone())));
         }
-        return refuse(Kind::AlreadyExists, format!("thing {thing} exists already, with another type or other attributes"));
+        return refuse(
+            Kind::AlreadyExists,
+            format!("thing {thing} exists already, with another type or other attributes"),
+        );
     }
+    let made = new(fleet, now, thing, thing_type, attributes)?;
+    tracing::info!(thing = %made.thing, tenant = made.tenant.as_ref().map(TenantId::as_str), "thing created");
+    Ok((vec![Change::Thing(made.clone())], FleetAnswer::Thing(Arc::new(made))))
+}
+
+/// A thing that is not there yet.
+pub fn new(
+    fleet: &FleetView,
+    now: Timestamp,
+    thing: ThingName,
+    thing_type: Option<String>,
+    attributes: BTreeMap<String, String>,
+) -> Result<Thing, FleetError> {
     check(fleet, thing_type.as_ref(), &attributes)?;
-    let made = Thing {
+    Ok(Thing {
         tenant: tenant_of(&thing, &attributes),
         created: now,
         certificates: Vec::new(),
@@ -62,9 +82,7 @@ pub fn create(
         groups: BTreeSet::new(),
         version: 1,
         thing,
-    };
-    tracing::info!(thing = %made.thing, tenant = made.tenant.as_ref().map(TenantId::as_str), "thing created");
-    Ok((vec![Change::Thing(made.clone())], FleetAnswer::Thing(Arc::new(made))))
+    })
 }
 
 pub fn update(fleet: &FleetView, update: ThingUpdate) -> Decided {
@@ -109,7 +127,10 @@ pub fn attach(fleet: &FleetView, name: &ThingName, id: &CertificateId) -> Decide
         return Ok((Vec::new(), FleetAnswer::Done));
     }
     if thing.certificates.len() >= ATTACHED_MAX || certificate.things.len() >= ATTACHED_MAX {
-        return refuse(Kind::Limit, format!("at most {ATTACHED_MAX} certificates or things can be attached to another"));
+        return refuse(
+            Kind::Limit,
+            format!("at most {ATTACHED_MAX} certificates or things can be attached to another"),
+        );
     }
     thing.certificates.push(id.clone());
     certificate.things.push(name.clone());
