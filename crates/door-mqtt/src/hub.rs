@@ -8,6 +8,7 @@ use bytes::Bytes;
 use kilter_core::{
     Action,
     ports::ingest::{Client, Ingest},
+    topics,
 };
 use kilter_mqtt::{
     QoS,
@@ -156,7 +157,8 @@ impl Hub {
         meters: &Meters,
         refusals: &Refusals,
     ) {
-        if self.subscriptions.load(Ordering::Acquire) == 0 {
+        // What goes straight to a rule is not for subscribers.
+        if self.subscriptions.load(Ordering::Acquire) == 0 || topics::basic_ingest(&inbound.topic).is_some() {
             return;
         }
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);

@@ -28,6 +28,7 @@ use kilter_pipeline::{
     control::PipelineControl,
     ingest::PipelineIngest,
     live::Live,
+    logs::{FunctionLog, LogWriter, TableLogs},
     query::PipelineQuery,
     registry::Registry,
 };
@@ -62,6 +63,7 @@ pub struct Node {
     control: Arc<PipelineControl>,
     query: Arc<PipelineQuery>,
     live: Live,
+    logs: LogWriter,
     gate: Arc<RwLock<()>>,
     health: Arc<Health>,
 }
@@ -104,6 +106,9 @@ impl Node {
         let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone())
             .context("the streams' ends cannot be read")?;
         let ingest = Arc::new(ingest);
+        let logs = TableLogs::open(table.clone(), clock.clone()).context("the log groups cannot be read")?;
+        let logs = LogWriter::start(Arc::new(logs))?;
+        ingest.rules.log_to(logs.clone());
         let gate = Arc::new(RwLock::new(()));
         let live = Live::default();
         let control = Arc::new(PipelineControl {
@@ -140,6 +145,7 @@ impl Node {
             control,
             query,
             live,
+            logs,
             gate,
             health,
         })
@@ -268,6 +274,7 @@ impl Node {
             gate: self.gate.clone(),
             alerts: alerts.clone(),
             health: self.health.clone(),
+            log: FunctionLog::new(self.logs.clone()),
         });
         std::thread::Builder::new().name("scorer".into()).spawn(move || scorer.run(&stop.0))
     }

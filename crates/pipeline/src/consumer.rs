@@ -3,6 +3,7 @@
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Counts, Progress, Snapshot},
     live::Live,
+    logs::FunctionLog,
     record::{Commit, OUTBOX, archive_key, archive_partition, row_key},
     thing::ThingState,
 };
@@ -50,6 +51,7 @@ pub struct ScorerPorts {
     /// Woken when an alert waits in the outbox.
     pub alerts: Arc<tokio::sync::Notify>,
     pub health: Arc<Health>,
+    pub log: FunctionLog,
 }
 
 /// What is wrong with the scorer, by shard; empty when all is well.
@@ -123,6 +125,7 @@ impl Scorer {
                 last_tick = Instant::now();
                 self.look_for_silence();
                 self.measure();
+                self.ports.log.write(self.ports.clock.now());
             }
             if records == 0 {
                 seen = self.ports.stream.wait(seen, TICK);
@@ -131,6 +134,7 @@ impl Scorer {
             }
         }
         self.round(true);
+        self.ports.log.write(self.ports.clock.now());
     }
 
     /// Reads, scores and commits one batch of every shard; answers how many records that were.
@@ -143,9 +147,11 @@ impl Scorer {
         let mut records = 0;
         let mut newest = None;
         for ((stream, id), shard) in self.shards.iter_mut().filter(|(_, shard)| !shard.failed) {
+            let began = Instant::now();
             match shard.round(stream, *id, &self.ports, &self.outbox, &mut commit, watched, last) {
                 Ok((count, arrival)) => {
                     records += count;
+                    self.ports.log.note(&shard.tenant, count as u64, began.elapsed());
                     newest = newest.max(arrival);
                 }
                 Err(error) => fail(&self.ports.health, shard, stream, *id, &error),

@@ -231,8 +231,7 @@ impl PipelineControl {
             }
             if !state.rules.contains_key(&tenant.rule()) {
                 made.push(format!("rule {}", tenant.rule()));
-                let sql = format!("SELECT * FROM '{}'", tenant.telemetry_filter());
-                changes.push(Change::Rule(Rule { name: tenant.rule(), tenant: tenant.clone(), sql, stream }));
+                changes.push(Change::Rule(Rule::telemetry(tenant, now)));
             }
             Ok((changes, made))
         })?;
@@ -317,7 +316,7 @@ pub fn thing_view(site: &Site, state: &State, thing: &Thing) -> ThingView {
 
 pub fn tenant_view(site: &Site, state: &State, tenant: &Tenant) -> Option<TenantView> {
     let id = &tenant.tenant;
-    let (rule, _) = state.rules.get(&id.rule())?;
+    let rule = &state.rules.get(&id.rule())?.rule;
     let policy = state.fleet.policies.get(&id.policy())?;
     let document = serde_json::from_str(policy.document()).unwrap_or_default();
     Some(TenantView {
@@ -382,8 +381,8 @@ impl Control for PipelineControl {
                     removed.things.push(thing.thing.clone());
                     removed.certificates.extend(thing.certificates.iter().cloned());
                 }
-                for (rule, _) in state.rules.values().filter(|(rule, _)| rule.tenant == *tenant) {
-                    removed.rules.push(rule.name.clone());
+                for rule in state.rules.values().filter(|rule| rule.rule.tenant.as_ref() == Some(tenant)) {
+                    removed.rules.push(rule.rule.name.clone());
                 }
                 if state.fleet.policies.contains_key(&tenant.policy()) {
                     removed.policies.push(tenant.policy());

@@ -53,14 +53,23 @@ struct Flat {
     times: [Option<Result<Timestamp, String>>; 3],
 }
 
+/// The payload's own time. A rule may have added the time at which it ran, in milliseconds, under one of the names
+/// (`timestamp() AS ts`): where there is another, that one is the payload's.
+fn event_time(times: [Option<Result<Timestamp, String>>; 3], arrival: Timestamp) -> Result<Timestamp, String> {
+    let arrival_millis = Timestamp::from_nanos(arrival.as_nanos().div_euclid(1_000_000) * 1_000_000);
+    let mut given = times.into_iter().flatten();
+    match given.next() {
+        None => Ok(arrival),
+        Some(Ok(time)) if time == arrival_millis => given.next().unwrap_or(Ok(time)),
+        Some(time) => time,
+    }
+}
+
 const TIME_FIELDS: [&str; 3] = ["ts", "timestamp", "time"];
 
 impl Flat {
     fn into_reading(mut self, arrival: Timestamp) -> Result<Reading, String> {
-        let event_time = match self.times.into_iter().flatten().next() {
-            Some(time) => time?,
-            None => arrival,
-        };
+        let event_time = event_time(self.times, arrival)?;
         if event_time > arrival.plus_seconds(AHEAD_SECONDS_MAX) {
             return Err(format!(
                 "its time {event_time} is more than {AHEAD_SECONDS_MAX} s ahead of its arrival at {arrival}: check the device's clock"
@@ -308,6 +317,21 @@ mod tests {
             assert_eq!(one(payload).event_time, t, "{payload}");
         }
         assert_eq!(one(r#"{"ts":1699999000.25,"a":1}"#).event_time.as_nanos(), 1_699_999_000_250_000_000);
+    }
+
+    #[test]
+    fn a_rules_timestamp_does_not_hide_the_payloads_own_time() {
+        let (now, own) = (1_700_000_000_000_i64, Timestamp::from_seconds(1_699_999_000));
+        for (payload, expected) in [
+            (format!(r#"{{"topic":"t","ts":{now},"timestamp":1699999000,"a":1}}"#), own),
+            (format!(r#"{{"time":"2023-11-14T21:56:40Z","ts":{now},"a":1}}"#), own),
+            (format!(r#"{{"topic":"t","ts":{now},"a":1}}"#), NOW),
+            (r#"{"topic":"t","ts":"1699999000","a":1}"#.to_owned(), own),
+        ] {
+            let reading = one(&payload);
+            assert_eq!(reading.event_time, expected, "{payload}");
+            assert_eq!(reading.signals.len(), 1, "{payload}");
+        }
     }
 
     #[test]

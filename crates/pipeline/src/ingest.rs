@@ -2,17 +2,15 @@
 //! door does that once the future that `publish` answers has resolved.
 
 use crate::{
-    decode,
+    append::Appender,
     fleet::{CertificateFacts, facts_of},
     policy::{Decision, Request, decide, resource_arn},
     registration,
     registry::{Registry, State},
-    sequence::Sequences,
+    rules::{CompiledRule, Engine, Origin, Routed},
 };
-use futures::{FutureExt, future::BoxFuture};
 use kilter_core::{
-    Action, Certificate, CertificateStatus, NewRecord, Offset, RecordKind, ShardId, StreamName, TenantId, Thing,
-    ThingName, Timestamp,
+    Action, Certificate, CertificateStatus, NewRecord, Offset, ShardId, StreamName, Thing, ThingName, Timestamp,
     ports::{
         clock::Clock,
         deliver::{Deliver, Outgoing},
@@ -21,14 +19,11 @@ use kilter_core::{
             Accepted, Client, ClientIdentity, ConnectAttributes, InboundMessage, Ingest, Principal, PublishAgainError,
             Refusal, RefusalKind,
         },
-        stream::{AppendFuture, Stream, StreamError},
+        stream::{Stream, StreamError},
         table::Table,
     },
 };
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, OnceLock, Weak},
-};
+use std::sync::Arc;
 
 /// The parts of an ARN that are the installation's own.
 #[derive(Debug, Clone)]
@@ -43,29 +38,32 @@ impl Site {
     }
 }
 
-/// The streams that a topic's messages go to, each with its tenant.
-type Routes = Vec<(TenantId, StreamName)>;
+/// The rules that messages on a topic meet.
+struct Met {
+    topic: Arc<str>,
+    /// The topic as the rules see it.
+    seen: Arc<str>,
+    rules: Vec<Arc<CompiledRule>>,
+}
 
 pub struct PipelineIngest {
     registry: Arc<Registry>,
-    stream: Arc<dyn Stream>,
+    /// Shared with everybody else who appends records of things.
+    pub append: Arc<Appender>,
+    pub rules: Arc<Engine>,
     clock: Arc<dyn Clock>,
     site: Site,
-    /// By stream. Held while a batch is numbered and queued, so that numbers and log have one order.
-    sequences: Mutex<HashMap<StreamName, Sequences>>,
-    /// The devices' door is made after the pipeline, and holds it.
-    deliver: OnceLock<Weak<dyn Deliver>>,
 }
 
 impl PipelineIngest {
     /// Names the way back to devices; the first call counts.
     pub fn deliver_through(&self, door: &Arc<dyn Deliver>) {
-        let _ = self.deliver.set(Arc::downgrade(door));
+        self.rules.deliver_through(door);
     }
 
     /// The way back to devices: `None` before the door is made and after it is gone.
     pub fn deliver(&self) -> Option<Arc<dyn Deliver>> {
-        self.deliver.get().and_then(Weak::upgrade)
+        self.rules.deliver()
     }
 
     /// Reads every stream's tail to take up the things' counts: blocking.
@@ -76,11 +74,25 @@ impl PipelineIngest {
         clock: Arc<dyn Clock>,
         site: Site,
     ) -> Result<Self, crate::checkpoint::CheckpointError> {
-        let mut sequences = HashMap::new();
-        for (name, shards) in stream.list()? {
-            sequences.insert(name.clone(), Sequences::recover(&*stream, table, &name, shards)?);
-        }
-        Ok(Self { registry, stream, clock, site, sequences: Mutex::new(sequences), deliver: OnceLock::new() })
+        let append = Arc::new(Appender::open(stream, table)?);
+        let rules = Arc::new(Engine::new(registry.clone(), append.clone(), clock.clone(), site.clone()));
+        Ok(Self { registry, append, rules, clock, site })
+    }
+
+    fn meet(&self, topic: &Arc<str>) -> Met {
+        let (rules, seen) = self.rules.rules_for(topic);
+        let seen = if seen.len() == topic.len() { topic.clone() } else { seen.into() };
+        Met { topic: topic.clone(), seen, rules }
+    }
+
+    fn route(
+        &self,
+        met: &Met,
+        message: &InboundMessage,
+        origin: &Origin,
+        arrival: Timestamp,
+    ) -> Result<Routed, Refusal> {
+        self.rules.route(&met.rules, &met.seen, &message.payload, message.properties.as_deref(), origin, arrival)
     }
 
     fn certificate<'s>(&self, state: &'s State, client: &ClientIdentity) -> Result<&'s Certificate, Refusal> {
@@ -123,25 +135,6 @@ impl PipelineIngest {
         drop(door.deliver(event));
     }
 
-    /// Numbers and queues a stream's records in one step.
-    fn append(&self, name: StreamName, mut records: Vec<NewRecord>) -> AppendFuture {
-        let mut all = self.sequences.lock().expect("no holder of the sequence lock panics");
-        let sequences = all.entry(name.clone()).or_default();
-        for record in &mut records {
-            record.thing_sequence = sequences.next(&record.thing);
-        }
-        let things: Vec<ThingName> = records.iter().map(|r| r.thing.clone()).collect();
-        let mut durable = self.stream.append(&name, records);
-        match (&mut durable).now_or_never() {
-            Some(Err(refused)) => {
-                sequences.take_back(things.iter());
-                futures::future::ready(Err(refused)).boxed()
-            }
-            Some(done) => futures::future::ready(done).boxed(),
-            None => durable,
-        }
-    }
-
     /// Whether a record of the same thing, topic and arrival is there already.
     fn has_record<'p>(
         &self,
@@ -149,9 +142,9 @@ impl PipelineIngest {
         since: impl Iterator<Item = &'p (StreamName, ShardId, Offset)>,
     ) -> Result<bool, StreamError> {
         for (name, shard, from) in since {
-            let mut next = (*from).max(self.stream.bounds(name, *shard)?.first);
+            let mut next = (*from).max(self.append.stream.bounds(name, *shard)?.first);
             loop {
-                let records = self.stream.read(name, *shard, next, crate::sequence::SCAN)?;
+                let records = self.append.stream.read(name, *shard, next, crate::sequence::SCAN)?;
                 let Some(last) = records.last() else { break };
                 next = last.offset.next();
                 let same =
@@ -166,7 +159,7 @@ impl PipelineIngest {
 
     /// Forgets a stream that was deleted.
     pub fn forget(&self, name: &StreamName) {
-        self.sequences.lock().expect("no holder of the sequence lock panics").remove(name);
+        self.append.forget(name);
     }
 }
 
@@ -196,11 +189,6 @@ fn usable<'s>(
 fn attached_thing<'s>(state: &'s State, client: &ClientIdentity) -> Option<&'s Arc<Thing>> {
     let name = ThingName::new(&client.client_id).ok()?;
     state.fleet.things.get(&name).filter(|thing| thing.certificates.contains(&client.certificate))
-}
-
-/// The thing that a telemetry topic names: `tenants/<tenant>/devices/<thing>/…`.
-fn thing_of(topic: &str) -> Option<ThingName> {
-    topic.split('/').nth(3).and_then(|name| ThingName::new(name).ok())
 }
 
 impl Ingest for PipelineIngest {
@@ -263,46 +251,42 @@ impl Ingest for PipelineIngest {
     fn publish(&self, client: &Client, messages: Vec<InboundMessage>) -> Accepted {
         let state = self.registry.state();
         let arrival = self.clock.now();
-        let mut batches: BTreeMap<StreamName, Vec<NewRecord>> = BTreeMap::new();
+        let origin = Origin { client: Some(client.clone()), hops: 0 };
+        let mut all = Routed::default();
         let mut refusal = None;
         let mut count = 0;
-        let mut last: Option<(Arc<str>, Routes)> = None;
+        let mut last: Option<Met> = None;
         for message in messages {
-            let known = last.as_ref().is_some_and(|(topic, _)| *topic == message.topic);
+            let known = last.as_ref().is_some_and(|met| met.topic == message.topic);
             if !known {
                 if let Err(no) = self.allowed(&state, &client.0, Action::Publish, &message.topic) {
                     refusal = Some(no);
                     break;
                 }
-                last = Some((message.topic.clone(), state.routes(&message.topic)));
+                last = Some(self.meet(&message.topic));
             }
-            let routes = last.as_ref().map_or(&[][..], |(_, routes)| routes);
             // A nanosecond apart: without times of their own, messages of one batch would be duplicates of each other.
             let arrival =
                 message.arrival.unwrap_or(Timestamp::from_nanos(arrival.as_nanos().saturating_add(count as i64)));
-            match record(&message, routes, arrival) {
-                Ok(records) => {
-                    for (stream, record) in records {
-                        batches.entry(stream).or_default().push(record);
-                    }
-                }
-                Err(no) => {
+            match last.as_ref().map(|met| self.route(met, &message, &origin, arrival)) {
+                Some(Ok(routed)) => all.add(routed),
+                Some(Err(no)) => {
                     refusal = Some(no);
                     break;
                 }
+                None => {}
             }
             count += 1;
         }
-        let pending: Vec<AppendFuture> =
-            batches.into_iter().map(|(stream, records)| self.append(stream, records)).collect();
-        Accepted { count, refusal, durable: all_durable(pending) }
+        Accepted { count, refusal, durable: self.rules.keep(all) }
     }
 
     fn positions(&self, topic: &str) -> Vec<(StreamName, ShardId, Offset)> {
         let mut positions = Vec::new();
-        for (_, name) in self.registry.state().routes(topic) {
+        let (rules, _) = self.rules.rules_for(topic);
+        for name in rules.iter().filter(|rule| rule.is_enabled()).flat_map(|rule| rule.streams()) {
             let mut shard = ShardId(0);
-            while let Ok(bounds) = self.stream.bounds(&name, shard) {
+            while let Ok(bounds) = self.append.stream.bounds(name, shard) {
                 positions.push((name.clone(), shard, bounds.next));
                 shard = ShardId(shard.0 + 1);
             }
@@ -319,61 +303,21 @@ impl Ingest for PipelineIngest {
         let arrival = message.arrival.unwrap_or_else(|| self.clock.now());
         let state = self.registry.state();
         self.allowed(&state, &client.0, Action::Publish, &message.topic)?;
-        let records = record(&message, &state.routes(&message.topic), arrival)?;
-        for (name, record) in records {
+        let origin = Origin { client: Some(client.clone()), hops: 0 };
+        let mut routed = self.route(&self.meet(&message.topic), &message, &origin, arrival)?;
+        let mut missing = Vec::new();
+        for (name, record) in std::mem::take(&mut routed.records) {
             if !self.has_record(&record, since.iter().filter(|(stream, ..)| *stream == name))? {
-                futures::executor::block_on(self.append(name, vec![record]))?;
+                missing.push((name, record));
             }
         }
+        // Other actions are carried out again: nobody knows whether they were.
+        routed.records = missing;
+        futures::executor::block_on(self.rules.keep(routed))?;
         Ok(())
     }
 
     fn revision(&self) -> u64 {
         self.registry.revision()
-    }
-}
-
-/// The records that a message becomes: one per stream that it is routed to.
-fn record(
-    message: &InboundMessage,
-    routes: &[(TenantId, StreamName)],
-    arrival: Timestamp,
-) -> Result<Vec<(StreamName, NewRecord)>, Refusal> {
-    if routes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let thing = thing_of(&message.topic).ok_or_else(|| Refusal {
-        kind: RefusalKind::InvalidTopic,
-        reason: format!("topic {:?} names no thing in its fourth level", message.topic),
-    })?;
-    let kind = match decode::decode(&message.payload, arrival) {
-        Ok(_) => RecordKind::Telemetry,
-        Err(reason) => {
-            metrics::counter!("kilter_ingest_rejected_total").increment(1);
-            tracing::debug!(%thing, %reason, "message kept as rejected");
-            RecordKind::Rejected(reason)
-        }
-    };
-    metrics::counter!("kilter_ingest_received_total").increment(1);
-    let record = NewRecord {
-        kind,
-        partition_key: thing.as_str().into(),
-        thing,
-        thing_sequence: 0,
-        arrival,
-        topic: message.topic.as_ref().into(),
-        data: message.payload.clone(),
-    };
-    Ok(routes.iter().map(|(_, stream)| (stream.clone(), record.clone())).collect())
-}
-
-fn all_durable(mut pending: Vec<AppendFuture>) -> BoxFuture<'static, Result<(), StreamError>> {
-    match (pending.pop(), pending.is_empty()) {
-        (None, _) => futures::future::ready(Ok(())).boxed(),
-        (Some(only), true) => only.map(|done| done.map(drop)).boxed(),
-        (Some(last), false) => {
-            pending.push(last);
-            futures::future::try_join_all(pending).map(|done| done.map(drop)).boxed()
-        }
     }
 }

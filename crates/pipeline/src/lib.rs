@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod alert;
+mod append;
 pub mod archive;
 pub mod authority;
 pub mod checkpoint;
@@ -11,13 +12,14 @@ mod episodes;
 pub mod fleet;
 pub mod ingest;
 pub mod live;
+pub mod logs;
 pub mod policy;
 mod provisioning;
 pub mod query;
 mod record;
 mod registration;
 pub mod registry;
-mod rules;
+pub mod rules;
 mod sequence;
 mod thing;
 

@@ -3,13 +3,16 @@
 
 use crate::{
     policy::{Policy, PolicyError},
-    rules::{Rule, RuleError},
+    rules::{CompiledRule, Rule},
 };
 use kilter_core::{
-    AlertBudget, CaCertificate, Certificate, CertificateId, FleetView, PolicyRecord, PolicyVersion, StreamName, Tags,
-    TenantId, Thing, ThingGroup, ThingName, ThingType, Timestamp,
-    ports::table::{Item, Table, TableError, Write},
-    topics,
+    AlertBudget, CaCertificate, Certificate, CertificateId, FleetView, PolicyRecord, PolicyVersion, Tags, TenantId,
+    Thing, ThingGroup, ThingName, ThingType, Timestamp,
+    ports::{
+        rules::RuleError,
+        table::{Item, Table, TableError, Write},
+    },
+    topics::TopicTree,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -77,7 +80,9 @@ pub struct State {
     pub fleet: Arc<FleetView>,
     /// The default versions, parsed.
     policies: Arc<HashMap<String, Arc<Policy>>>,
-    pub rules: BTreeMap<String, (Rule, String)>,
+    pub rules: BTreeMap<String, Arc<CompiledRule>>,
+    /// The same rules under their topic filters.
+    rule_tree: Arc<TopicTree<Arc<CompiledRule>>>,
 }
 
 impl State {
@@ -86,10 +91,30 @@ impl State {
         certificate.policies.iter().filter_map(|name| self.policies.get(name)).cloned().collect()
     }
 
-    /// The streams that the rules route a topic to.
-    pub fn routes(&self, topic: &str) -> Vec<(TenantId, StreamName)> {
-        let matching = self.rules.values().filter(|(_, filter)| topics::matches(filter, topic));
-        matching.map(|(rule, _)| (rule.tenant.clone(), rule.stream.clone())).collect()
+    /// The rules whose topic filter matches, sorted by name.
+    pub fn rules_matching(&self, topic: &str) -> Vec<Arc<CompiledRule>> {
+        let mut matching = Vec::new();
+        self.rule_tree.matching(topic, |rule: &Arc<CompiledRule>| matching.push(rule.clone()));
+        matching.sort_by(|a, b| a.name.cmp(&b.name));
+        matching
+    }
+
+    fn remove_rule(&mut self, name: &str) {
+        if let Some(rule) = self.rules.remove(name)
+            && let Some(filter) = rule.topic_filter()
+        {
+            Arc::make_mut(&mut self.rule_tree).remove(filter, |known| known.name == rule.name);
+        }
+    }
+
+    fn put_rule(&mut self, rule: Rule) -> Result<(), RuleError> {
+        let rule = Arc::new(CompiledRule::compile(rule)?);
+        self.remove_rule(&rule.name);
+        if let Some(filter) = rule.topic_filter() {
+            Arc::make_mut(&mut self.rule_tree).add(filter, rule.clone(), |known| known.name == rule.name);
+        }
+        self.rules.insert(rule.rule.name.clone(), rule);
+        Ok(())
     }
 
     fn apply(&mut self, change: Change) -> Result<(), RegistryError> {
@@ -120,10 +145,7 @@ impl State {
                 Arc::make_mut(&mut self.policies).insert(p.name.clone(), Arc::new(compiled));
                 put(&mut fleet.policies, p.name.clone(), p);
             }
-            Change::Rule(r) => {
-                let filter = r.filter()?.to_owned();
-                self.rules.insert(r.name.clone(), (r, filter));
-            }
+            Change::Rule(r) => self.put_rule(r)?,
             Change::RemoveTenant(id) => drop(self.tenants.remove(&id)),
             Change::RemoveThing(id) => cut(&mut fleet.things, &id),
             Change::RemoveCertificate(id) => cut(&mut fleet.certificates, &id),
@@ -131,7 +153,7 @@ impl State {
                 Arc::make_mut(&mut self.policies).remove(&name);
                 cut(&mut fleet.policies, &name);
             }
-            Change::RemoveRule(name) => drop(self.rules.remove(&name)),
+            Change::RemoveRule(name) => self.remove_rule(&name),
             Change::RemoveType(name) => cut(&mut fleet.types, &name),
             Change::RemoveGroup(name) => cut(&mut fleet.groups, &name),
             Change::RemoveAuthority(id) => cut(&mut fleet.authorities, &id),

@@ -7,6 +7,9 @@ pub const TOPIC_BYTES_MAX: usize = 256;
 /// AWS IoT's limit: eight levels. It also bounds the depth of the subscription trie.
 pub const TOPIC_SLASHES_MAX: usize = 7;
 
+/// AWS IoT's limit for a rule's name.
+const RULE_BYTES_MAX: usize = 128;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTopic {
     #[error("it is empty")]
@@ -29,14 +32,22 @@ pub enum InvalidTopic {
 
 /// A topic that a client may publish on.
 pub fn check_name(name: &str) -> Result<(), InvalidTopic> {
-    check_length(name)?;
+    // AWS does not count the prefix of Basic Ingest.
+    check_length(basic_ingest(name).map_or(name, |(_, topic)| topic))?;
     if name.contains(['+', '#']) {
         return Err(InvalidTopic::Wildcard);
     }
-    if name.starts_with('$') {
+    if name.starts_with('$') && basic_ingest(name).is_none() {
         return Err(InvalidTopic::Reserved);
     }
     Ok(())
+}
+
+/// `$aws/rules/<rule>/<topic>` (AWS IoT's Basic Ingest): the rule that alone gets the message, and the topic that it
+/// sees. Nobody can subscribe to such a message.
+pub fn basic_ingest(name: &str) -> Option<(&str, &str)> {
+    let (rule, topic) = name.strip_prefix("$aws/rules/")?.split_once('/')?;
+    if rule.is_empty() || rule.len() > RULE_BYTES_MAX || topic.is_empty() { None } else { Some((rule, topic)) }
 }
 
 /// A filter that a client may subscribe to.
@@ -225,7 +236,15 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        for good in ["a", "/", "a//b", "tenants/t/devices/d/telemetry", "a b/ü", "1/2/3/4/5/6/7/8"] {
+        for good in [
+            "a",
+            "/",
+            "a//b",
+            "$aws/rules/r/1/2/3/4/5/6/7/8",
+            "tenants/t/devices/d/telemetry",
+            "a b/ü",
+            "1/2/3/4/5/6/7/8",
+        ] {
             assert_eq!(check_name(good), Ok(()), "{good}");
         }
         for (bad, why) in [
@@ -233,6 +252,9 @@ mod tests {
             ("a/+", InvalidTopic::Wildcard),
             ("a#", InvalidTopic::Wildcard),
             ("$SYS/x", InvalidTopic::Reserved),
+            ("$aws/rules/r/", InvalidTopic::Reserved),
+            ("$aws/rules/r/a#", InvalidTopic::Wildcard),
+            ("$aws/rules/r/1/2/3/4/5/6/7/8/9", InvalidTopic::TooDeep),
             ("a\0", InvalidTopic::Nul),
             ("1/2/3/4/5/6/7/8/9", InvalidTopic::TooDeep),
         ] {

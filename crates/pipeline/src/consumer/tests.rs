@@ -58,6 +58,7 @@ fn scorer(stream: &Arc<MemoryStream>, table: Arc<dyn Table>) -> Scorer {
         gate: Arc::default(),
         alerts: Arc::default(),
         health: Arc::default(),
+        log: FunctionLog::default(),
     })
 }
 
