@@ -11,9 +11,9 @@ use std::{io, ops::Bound, path::Path, sync::Arc};
 type Key = (&'static str, &'static str, &'static str);
 const ITEMS: TableDefinition<Key, &[u8]> = TableDefinition::new("items");
 
-/// Longest table name, pk or sk in bytes: DynamoDB's limit for a partition key. Keys are copied into every
-/// branch of the tree, so they must stay small.
-pub const KEY_BYTES_MAX: usize = 2048;
+/// Longest table name, pk or sk in bytes: DynamoDB's longest partition key, a binary one, in hexadecimal. Keys are copied
+/// into every branch of the tree, so they must stay small.
+pub const KEY_BYTES_MAX: usize = 4096;
 /// Largest value in bytes. Detector states are the largest values; one may not make the file's growth jump.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
 /// Memory for cached pages: an idle Kilter shall stay small, and the results read most are the newest.

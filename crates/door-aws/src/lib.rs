@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod call;
 pub mod door;
+pub mod dynamodb;
 pub mod error;
 pub mod form;
 pub mod json;

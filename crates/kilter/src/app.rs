@@ -6,6 +6,7 @@ use crate::{
     error::{Code, Coded},
     identity::{Identity, write_secret},
     notify::{TerminalNotify, WebhookNotify},
+    results_tables::TenantTables,
 };
 use anyhow::Context;
 use axum::Router;
@@ -17,7 +18,11 @@ use kilter_core::ports::{
     stream::{Stream, StreamErrorKind},
     table::Table,
 };
-use kilter_door_aws::{AwsListener, Door, ServerTls, Services, sts::Sts};
+use kilter_door_aws::{
+    AwsListener, Door, ServerTls, Services,
+    dynamodb::{DynamoDb, DynamoDbPorts},
+    sts::Sts,
+};
 use kilter_door_console::{ConsoleState, ReadyItem};
 use kilter_door_mqtt::{MqttConfig, MqttDoor, TlsIdentity};
 use kilter_lake::Lake;
@@ -191,7 +196,8 @@ impl Node {
         self.ingest.deliver_through(&deliver);
         let http = kilter_door_console::bind(config.http).await;
         let http = http.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
-        let (aws, door) = self.aws(&config).await?;
+        let dynamodb = self.dynamodb();
+        let (aws, door) = self.aws(&config, dynamodb.clone()).await?;
         let file = ServerFile {
             aws: aws::url(aws.local_addr()?, config.aws_tls),
             url: format!("http://{}", http.local_addr()?),
@@ -199,9 +205,10 @@ impl Node {
             process: std::process::id(),
         };
         let alerts = Arc::new(tokio::sync::Notify::new());
-        let (scorer, archive) = (Stoppable::default(), Stoppable::default());
+        let (scorer, archive, tables) = (Stoppable::default(), Stoppable::default(), Stoppable::default());
         let scorer_thread = self.start_scorer(&config, &alerts, scorer.clone())?;
         let archive_thread = self.start_archive(&config, archive.clone())?;
+        let tables_thread = start_tables(dynamodb.clone(), tables.clone())?;
         clear_away(self.objects.clone())?;
         let notifier = Notifier {
             table: self.table.clone(),
@@ -228,6 +235,9 @@ impl Node {
             join(scorer_thread);
             archive.stop();
             join(archive_thread);
+            tables.stop();
+            dynamodb.wake();
+            join(tables_thread);
         })
         .await?;
         notifier.abort();
@@ -236,17 +246,26 @@ impl Node {
     }
 
     /// The AWS endpoint: its socket, and what answers there.
-    async fn aws(&self, config: &Config) -> anyhow::Result<(AwsListener, Arc<Door>)> {
+    async fn aws(&self, config: &Config, dynamodb: DynamoDb) -> anyhow::Result<(AwsListener, Arc<Door>)> {
         let tls = ServerTls { certificate_pem: &self.tls.server_cert_pem, key_pem: &self.tls.server_key_pem };
         let listener = kilter_door_aws::bind(config.aws, config.aws_tls.then_some(tls)).await;
         let listener = listener.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
-        let state = aws::state(config, self.aws_services(config), self.clock.clone())?;
+        let state = aws::state(config, self.aws_services(config, dynamodb), self.clock.clone())?;
         Ok((listener, Arc::new(Door::new(state))))
     }
 
     /// One line per service.
-    fn aws_services(&self, _config: &Config) -> Services {
-        Services::default().with(Sts)
+    fn aws_services(&self, _config: &Config, dynamodb: DynamoDb) -> Services {
+        Services::default().with(Sts).with(dynamodb)
+    }
+
+    fn dynamodb(&self) -> DynamoDb {
+        DynamoDb::new(DynamoDbPorts {
+            table: self.table.clone(),
+            objects: self.objects.clone(),
+            clock: self.clock.clone(),
+            results: Arc::new(TenantTables(self.control.registry.clone())),
+        })
     }
 
     fn start_scorer(
@@ -291,6 +310,11 @@ impl Node {
         };
         std::thread::Builder::new().name("archive".into()).spawn(move || archive.run(&stop.0))
     }
+}
+
+/// The long work of user tables: what expires, what is exported, filled or removed.
+fn start_tables(dynamodb: DynamoDb, stop: Stoppable) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("tables".into()).spawn(move || dynamodb.run(&stop.0))
 }
 
 /// Asks a plain thread to end.

@@ -10,6 +10,7 @@ mod identity;
 mod notify;
 mod output;
 mod plant;
+mod results_tables;
 
 use clap::Parser;
 use std::{

@@ -12,8 +12,8 @@ type Items = BTreeMap<(String, String, String), Vec<u8>>;
 pub struct MemoryTable(Mutex<Items>);
 
 impl MemoryTable {
-    /// Longest table name, pk or sk in bytes: DynamoDB's limit for a partition key.
-    pub const KEY_BYTES_MAX: usize = 2048;
+    /// Longest table name, pk or sk in bytes: DynamoDB's longest partition key, in hexadecimal.
+    pub const KEY_BYTES_MAX: usize = 4096;
     /// Largest value in bytes.
     pub const VALUE_BYTES_MAX: usize = 16 << 20;
 
