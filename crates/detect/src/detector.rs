@@ -21,6 +21,8 @@ pub struct Input<'a> {
     pub values: &'a [(Slot, f64)],
     /// How many readings a week the thing usually sends; 0 while unknown.
     pub readings_per_week: f64,
+    /// Whether the reading belongs to the thing's commissioning: a stretch that is known to be normal.
+    pub commissioning: bool,
 }
 
 /// How far a detector has come with a reading.
@@ -47,6 +49,8 @@ pub struct Part {
 
 /// A detector names at most this many signals.
 pub const PARTS_MAX: usize = crate::CAUSES_MAX;
+/// A detector hands at most this many numbers from `score` to `learn`.
+pub const WORK_MAX: usize = 8;
 
 /// A detector's answer to one reading.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,19 +58,37 @@ pub struct Reaction {
     pub judgement: Judgement,
     /// The raw statistic in the detector's own unit; finite. Given back to `learn`.
     pub raw: f64,
+    /// The raw statistic as a multiple of what accepted-normal readings of this thing reach ([`crate::yardstick`]):
+    /// 0 is ordinary, 1 the edge of it, and there is no upper end. `None`: this detector has no part in the blend.
+    pub oddness: Option<f64>,
+    /// The final word about the reading [`Detector::lag`] readings ago, on the scale of `oddness`; `None` where the
+    /// detector does not look back, its first word being its last.
+    pub settled: Option<f64>,
+    /// What `learn` would otherwise have to compute again; the detector's own business.
+    pub work: [f32; WORK_MAX],
     /// Largest share first.
     pub parts: [Option<Part>; PARTS_MAX],
 }
 
 impl Reaction {
     pub fn warming(seen: u32, needed: u32, raw: f64) -> Self {
-        Self { judgement: Judgement::Warming { seen: seen.min(needed), needed }, raw, parts: [None; PARTS_MAX] }
+        Self { judgement: Judgement::Warming { seen: seen.min(needed), needed }, ..Self::silent(raw) }
     }
 
     pub fn scored(score: Score, raw: f64, part: Part) -> Self {
         let mut parts = [None; PARTS_MAX];
         parts[0] = Some(part);
-        Self { judgement: Judgement::Scored(score), raw, parts }
+        Self::found(score, raw, parts)
+    }
+
+    /// As [`Self::scored`], with several signals to blame.
+    pub fn found(score: Score, raw: f64, parts: [Option<Part>; PARTS_MAX]) -> Self {
+        Self { judgement: Judgement::Scored(score), parts, ..Self::silent(raw) }
+    }
+
+    fn silent(raw: f64) -> Self {
+        let judgement = Judgement::Warming { seen: 0, needed: 1 };
+        Self { judgement, raw, oddness: None, settled: None, work: [0.0; WORK_MAX], parts: [None; PARTS_MAX] }
     }
 
     pub fn score(&self) -> Option<Score> {
@@ -96,6 +118,11 @@ pub trait Detector: Clone + Serialize + DeserializeOwned {
 
     /// The signal behind `slot` is gone and the number will be given to another one.
     fn forget(&mut self, _slot: Slot) {}
+
+    /// How many readings its settled word lags behind; fixed once the detector speaks.
+    fn lag(&self) -> u32 {
+        0
+    }
 
     /// Whether restored state keeps every invariant that the code relies on.
     fn is_sound(&self) -> bool;

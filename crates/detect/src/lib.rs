@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod blend;
 mod budget;
 pub mod catalog;
 pub mod cusum;
@@ -15,7 +16,11 @@ mod signals;
 mod state;
 pub mod stuck;
 mod tail;
+pub mod windows;
+pub mod yardstick;
 
-pub use sample::{CAUSES_MAX, Learn, Limits, Outcome, Sample, ScorerConfig, StateError};
+pub use sample::{
+    CAUSES_MAX, COMMISSIONING_READINGS, Learn, Limits, Outcome, Sample, ScorerConfig, Settled, StateError,
+};
 pub use scorer::{GAP_SIGNAL, ThingScorer, WARM_UP_READINGS};
 pub use signals::{NAME_BYTES_MAX, SIGNALS_MAX, UNSEEN_READINGS};

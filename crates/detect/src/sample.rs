@@ -1,5 +1,8 @@
 //! What goes into a scorer and what comes out: samples, configuration, outcomes.
 
+use crate::blend::CHANNELS;
+use crate::catalog::THING_DETECTORS;
+use crate::detector::{Reaction, Slot};
 use kilter_core::{AlertBudget, Cause, Score, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,8 +20,20 @@ pub struct Sample<'a> {
 #[serde(default, deny_unknown_fields)]
 pub struct ScorerConfig {
     pub budget: AlertBudget,
+    /// The thing's first so many readings are known to be normal: its commissioning. The detectors that compare with
+    /// what was normal learn it from these, and from later readings only slowly. `None`: [`COMMISSIONING_READINGS`].
+    pub commissioning_readings: Option<u32>,
     /// Hard limits by signal name: outside is anomalous at once, warmed up or not.
     pub limits: BTreeMap<Box<str>, Limits>,
+}
+
+/// Readings that count as commissioning where nobody has said how many are.
+pub const COMMISSIONING_READINGS: u32 = 512;
+
+impl ScorerConfig {
+    pub(crate) fn commissioning(&self) -> u32 {
+        self.commissioning_readings.unwrap_or(COMMISSIONING_READINGS)
+    }
 }
 
 /// A permitted range, in the signal's own unit; the bounds themselves are permitted.
@@ -46,6 +61,11 @@ pub struct Outcome {
     pub score: Option<Score>,
     /// The score from which this sample would have been anomalous.
     pub threshold: Option<Score>,
+    /// The blend of the detectors that measure shape and combination, unbounded and free of any budget: 0 is ordinary,
+    /// 1 the edge of what commissioning showed. It ranks what `score` can no longer tell apart. `None` while they learn.
+    pub oddness: Option<f64>,
+    /// The final word about an earlier reading, of which more is known by now.
+    pub settled: Option<Settled>,
     /// At most [`CAUSES_MAX`], largest share first; the shares sum to 1.
     pub causes: Vec<Cause>,
     /// Signals that no detector looked at because the thing already has [`crate::SIGNALS_MAX`].
@@ -54,10 +74,22 @@ pub struct Outcome {
     pub(crate) workings: Workings,
 }
 
-/// Raw statistics of the thing as a whole, kept so that `learn` need not compute them again.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// How odd an earlier reading was, in the light of the readings since.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settled {
+    /// Fixed once the thing is commissioned, and never more than the longest window of its detectors.
+    pub readings_ago: u32,
+    /// As [`Outcome::oddness`].
+    pub oddness: f64,
+}
+
+/// What the detectors have said, kept so that `learn` need not compute it again.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Workings {
-    pub(crate) forest: Option<f64>,
+    pub(crate) things: Option<[Reaction; THING_DETECTORS]>,
+    pub(crate) windows: Vec<(Slot, Reaction)>,
+    /// The settled words of the blend's channels, each with its detector's own lag.
+    pub(crate) settled: [Option<f32>; CHANNELS],
     /// The highest score of any detector.
     pub(crate) strongest: Option<f64>,
 }

@@ -5,14 +5,15 @@
 //! of how many detectors there are, how they depend on one another, and how honest each of them is, which a
 //! Bonferroni factor could only guess.
 
+use crate::blend::{Blend, CHANNELS};
 use crate::budget;
+use crate::catalog::{THING_DETECTORS, ThingDetectors};
 use crate::detector::{Detector, Input, Part, Reaction, THING};
-use crate::forest::Forest;
-use crate::gap::Gap;
 use crate::limits::LimitsDetector;
 use crate::sample::Workings;
 use crate::signals::{Placed, Signals};
 use crate::tail::Tail;
+use crate::windows::Windows;
 use crate::{CAUSES_MAX, Learn, Outcome, Sample, ScorerConfig};
 use kilter_core::{Cause, Score, Verdict};
 use serde::{Deserialize, Serialize};
@@ -39,8 +40,8 @@ pub struct ThingScorer {
 pub(crate) struct State {
     readings: u64,
     signals: Signals,
-    gap: Gap,
-    forest: Forest,
+    things: ThingDetectors,
+    blend: Blend,
     /// Of the highest score that any detector gave.
     strongest: Tail,
 }
@@ -54,8 +55,8 @@ impl ThingScorer {
         let state = State {
             readings: 0,
             signals: Signals::default(),
-            gap: Gap::default(),
-            forest: Forest::new(seed),
+            things: ThingDetectors::new(seed),
+            blend: Blend::default(),
             strongest: Tail::default(),
         };
         Self { config, state }
@@ -73,11 +74,11 @@ impl ThingScorer {
     pub fn score(&self, sample: &Sample<'_>) -> Outcome {
         let state = &self.state;
         let placed = state.signals.place(sample.signals);
-        let mut answers = state.answers(sample, &placed);
-        let forest = answers.last().filter(|(name, _)| *name == Forest::NAME).map(|(_, reaction)| reaction.raw);
+        let commissioning = state.readings < u64::from(self.config.commissioning());
+        let (mut answers, mut workings) = state.answers(sample, &placed, commissioning);
         let strongest = answers.iter().filter_map(|(_, reaction)| reaction.score()).fold(Score::ZERO, later_if_higher);
         let broken = self.broken_limits(sample);
-        let threshold = budget::threshold(self.config.budget, state.gap.readings_per_week(), &state.strongest);
+        let threshold = budget::threshold(self.config.budget, state.things.gap.readings_per_week(), &state.strongest);
         let seen = u32::try_from(state.readings).unwrap_or(u32::MAX);
         let warm = if seen >= WARM_UP_READINGS { state.strongest.score(strongest.value()) } else { None };
         let (verdict, score) = match (broken.is_empty(), warm) {
@@ -86,6 +87,8 @@ impl ThingScorer {
             (true, Some(score)) => (Verdict::Normal, Some(score)),
             (true, None) => (Verdict::Warming { seen: seen.min(WARM_UP_READINGS), needed: WARM_UP_READINGS }, None),
         };
+        workings.strongest = (!answers.is_empty()).then_some(strongest.value());
+        let (oddness, settled) = state.blend.words(&mut workings);
         answers.retain(|(_, reaction)| reaction.score().is_some());
         let causes = if score.is_some() { state.causes(&broken, &answers) } else { Vec::new() };
         let unscored = placed.unknown.saturating_sub(state.signals.room(state.readings));
@@ -93,9 +96,11 @@ impl ThingScorer {
             verdict,
             score,
             threshold: score.map(|_| threshold),
+            oddness,
+            settled,
             causes,
             unscored_signals: u32::try_from(unscored).unwrap_or(u32::MAX),
-            workings: Workings { forest, strongest: (!answers.is_empty()).then_some(strongest.value()) },
+            workings,
         }
     }
 
@@ -103,8 +108,12 @@ impl ThingScorer {
         let mut broken = Vec::new();
         for (name, limits) in &self.config.limits {
             let Ok(at) = sample.signals.binary_search_by(|(signal, _)| signal.cmp(name)) else { continue };
-            let input =
-                Input { event_time: sample.event_time, values: &[(0, sample.signals[at].1)], readings_per_week: 0.0 };
+            let input = Input {
+                event_time: sample.event_time,
+                values: &[(0, sample.signals[at].1)],
+                readings_per_week: 0.0,
+                commissioning: false,
+            };
             let reaction = LimitsDetector::new(*limits).score(&input);
             if let (Some(score), Some(part)) = (reaction.score(), reaction.parts[0])
                 && score > Score::ZERO
@@ -118,17 +127,26 @@ impl ThingScorer {
     /// Learns the sample; `outcome` is what [`Self::score`] has just said about it.
     pub fn learn(&mut self, sample: &Sample<'_>, outcome: &Outcome, mode: Learn) {
         let state = &mut self.state;
-        state.signals.admit(sample.signals, state.readings, |slot| state.forest.forget(slot));
-        let placed = state.signals.place(sample.signals);
-        let readings_per_week = state.gap.readings_per_week();
-        let whole = Input { event_time: sample.event_time, values: &placed.values, readings_per_week };
+        let (signals, things) = (&mut state.signals, &mut state.things);
+        signals.admit(sample.signals, state.readings, |slot| things.forget(slot));
+        let placed = signals.place(sample.signals);
+        let readings_per_week = things.gap.readings_per_week();
+        let commissioning = state.readings < u64::from(self.config.commissioning());
+        let whole = Input { event_time: sample.event_time, values: &placed.values, readings_per_week, commissioning };
+        // Who was not asked has said nothing.
+        let silent = Reaction::warming(0, 1, 0.0);
+        let workings = &outcome.workings;
         for &(position, value) in &placed.known {
-            let signal = state.signals.at_mut(position);
-            signal.detectors.learn(&Input { values: &[(signal.slot, value)], ..whole }, mode);
+            let signal = signals.at_mut(position);
+            let input = Input { values: &[(signal.slot, value)], ..whole };
+            signal.detectors.learn(&input, mode);
+            if let Some(windows) = &mut signal.windows {
+                let seen = workings.windows.iter().find(|(slot, _)| *slot == signal.slot);
+                windows.learn(&input, seen.map_or(&silent, |(_, reaction)| reaction), mode);
+            }
         }
-        let seen = |raw| Reaction::warming(0, 1, raw);
-        state.gap.learn(&whole, &seen(0.0), mode);
-        state.forest.learn(&whole, &seen(outcome.workings.forest.unwrap_or(0.0)), mode);
+        things.learn(&whole, workings.things.as_ref().unwrap_or(&[silent; THING_DETECTORS]), mode);
+        state.blend.learn(workings, state.lags());
         match (mode, outcome.workings.strongest) {
             (Learn::Hold, _) => state.strongest.hold(),
             (Learn::Full, Some(strongest)) if state.readings >= COMBINE_FROM => {
@@ -151,26 +169,41 @@ impl ThingScorer {
         size_of::<Self>()
             + limits
             + state.signals.memory_bytes()
-            + state.gap.memory_bytes()
-            + state.forest.memory_bytes()
+            + state.things.memory_bytes()
+            + state.blend.memory_bytes()
             + Tail::memory_bytes()
     }
 }
 
 impl State {
-    /// What every detector says; the forest's answer comes last.
-    fn answers(&self, sample: &Sample<'_>, placed: &Placed) -> Vec<Answer> {
-        let readings_per_week = self.gap.readings_per_week();
-        let whole = Input { event_time: sample.event_time, values: &placed.values, readings_per_week };
-        let mut answers = Vec::with_capacity(4 * placed.known.len() + 2);
+    /// What every detector says.
+    fn answers(&self, sample: &Sample<'_>, placed: &Placed, commissioning: bool) -> (Vec<Answer>, Workings) {
+        let readings_per_week = self.things.gap.readings_per_week();
+        let whole = Input { event_time: sample.event_time, values: &placed.values, readings_per_week, commissioning };
+        let mut answers = Vec::with_capacity(4 * placed.known.len() + THING_DETECTORS);
+        let mut workings = Workings::default();
         for &(position, value) in &placed.known {
             let signal = self.signals.at(position);
             let input = Input { values: &[(signal.slot, value)], ..whole };
             signal.detectors.react(&input, |name, reaction| answers.push((name, reaction)));
+            if let Some(windows) = &signal.windows {
+                let reaction = windows.score(&input);
+                answers.push((Windows::NAME, reaction));
+                workings.windows.push((signal.slot, reaction));
+            }
         }
-        answers.push((Gap::NAME, self.gap.score(&whole)));
-        answers.push((Forest::NAME, self.forest.score(&whole)));
-        answers
+        let things = self.things.react(&whole);
+        answers.extend(things);
+        workings.things = Some(things.map(|(_, reaction)| reaction));
+        (answers, workings)
+    }
+
+    /// Of the blend's channels: the signals' windows, then the detectors of the whole thing.
+    fn lags(&self) -> [u32; CHANNELS] {
+        let mut lags = [0; CHANNELS];
+        lags[0] = self.signals.iter().filter_map(|signal| Some(signal.windows.as_ref()?.lag())).max().unwrap_or(0);
+        lags[1..].copy_from_slice(&self.things.lags());
+        lags
     }
 
     /// The signals that most of the oddness comes from. A broken limit is cause enough.
@@ -219,7 +252,7 @@ impl State {
     }
 
     pub(crate) fn is_sound(&self) -> bool {
-        self.signals.is_sound() && self.gap.is_sound() && self.forest.is_sound() && self.strongest.is_sound()
+        self.signals.is_sound() && self.things.is_sound() && self.blend.is_sound() && self.strongest.is_sound()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The signals of one thing: which there are, their slots, and who has to go when there are too many.
 
 use crate::catalog::SignalDetectors;
-use crate::detector::{Slot, VALUE_MAX};
+use crate::detector::{Detector, Slot, VALUE_MAX};
+use crate::windows::Windows;
 use serde::{Deserialize, Serialize};
 
 /// Most signals of one thing that are scored.
@@ -11,6 +12,10 @@ pub const UNSEEN_READINGS: u64 = 1_000;
 /// Longest name that gets a place, in bytes: names are state, too.
 pub const NAME_BYTES_MAX: usize = 256;
 
+/// A thing with more signals has no window ensembles: their memory is some hundred times that of the other detectors
+/// of a signal, and what is odd in many signals shows in their combination.
+pub const WINDOWED_SIGNALS_MAX: usize = 4;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Signal {
     pub(crate) name: Box<str>,
@@ -18,6 +23,8 @@ pub(crate) struct Signal {
     /// The thing's count of readings when the signal was last seen.
     last_seen: u64,
     pub(crate) detectors: SignalDetectors,
+    /// Where the thing has few enough signals.
+    pub(crate) windows: Option<Box<Windows>>,
 }
 
 /// Sorted by name.
@@ -39,6 +46,10 @@ pub(crate) struct Placed {
 impl Signals {
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Signal> {
+        self.by_name.iter()
     }
 
     pub(crate) fn at(&self, position: usize) -> &Signal {
@@ -94,11 +105,20 @@ impl Signals {
                     // Freeing a slot may have moved the place.
                     let (Ok(at) | Err(at)) = self.position(name);
                     let detectors = SignalDetectors::default();
-                    self.by_name.insert(at, Signal { name: name.clone(), slot, last_seen: now, detectors });
+                    self.by_name
+                        .insert(at, Signal { name: name.clone(), slot, last_seen: now, detectors, windows: None });
                     at
                 }
             };
             self.by_name[position].last_seen = now;
+        }
+        let windowed = self.len() <= WINDOWED_SIGNALS_MAX;
+        for signal in &mut self.by_name {
+            match (&signal.windows, windowed) {
+                (None, true) => signal.windows = Some(Box::default()),
+                (Some(_), false) => signal.windows = None,
+                _ => {}
+            }
         }
     }
 
@@ -125,11 +145,18 @@ impl Signals {
                 taken.get_mut(usize::from(signal.slot)).is_some_and(|taken| !std::mem::replace(taken, true))
                     && signal.name.len() <= NAME_BYTES_MAX
                     && signal.detectors.is_sound()
+                    && signal.windows.as_ref().is_none_or(|windows| windows.is_sound())
             })
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.by_name.iter().map(|s| size_of::<Signal>() + s.name.len() + s.detectors.memory_bytes()).sum()
+        self.by_name
+            .iter()
+            .map(|s| {
+                let windows = s.windows.as_ref().map_or(0, |windows| windows.memory_bytes());
+                size_of::<Signal>() + s.name.len() + s.detectors.memory_bytes() + windows
+            })
+            .sum()
     }
 }
 

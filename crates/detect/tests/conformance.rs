@@ -3,7 +3,7 @@
 use kilter_core::Timestamp;
 use kilter_detect::{
     Learn, Limits, SIGNALS_MAX, Sample, ScorerConfig, StateError, ThingScorer, UNSEEN_READINGS, cusum::Cusum,
-    forest::Forest, gap::Gap, limits::LimitsDetector, rate::Rate, stuck::Stuck,
+    forest::Forest, gap::Gap, limits::LimitsDetector, rate::Rate, stuck::Stuck, windows::Windows,
 };
 use kilter_testkit::detector::{Expected, Fault, Feeder, Machine, check, check_scorer};
 use proptest::prelude::*;
@@ -30,6 +30,11 @@ fn stuck() {
 #[test]
 fn cusum() {
     check(Cusum::default, &Expected { signals: 2..3, fault: Fault::Shift, memory_bytes_max: 4 * SIGNAL_BYTES_MAX });
+}
+
+#[test]
+fn windows() {
+    check(Windows::default, &Expected { signals: 1..2, fault: Fault::Spike, memory_bytes_max: 250_000 });
 }
 
 #[test]
@@ -154,7 +159,7 @@ proptest! {
         if seal && bytes.len() > 5 {
             // A right checksum, so that the decoder itself is reached.
             let checksum = crc32fast::hash(&bytes[5..]).to_le_bytes();
-            bytes[0] = 1;
+            bytes[0] = 2;
             bytes[1..5].copy_from_slice(&checksum);
         }
         let _ = ThingScorer::restore(ScorerConfig::default(), &bytes);

@@ -132,7 +132,7 @@ fn step_in<D: Detector>(
     mode: Learn,
 ) -> Reaction {
     let values: Vec<(Slot, f64)> = signals.clone().map(|i| (i as Slot, values[i])).collect();
-    let input = Input { event_time, values: &values, readings_per_week: READINGS_PER_WEEK };
+    let input = Input { event_time, values: &values, readings_per_week: READINGS_PER_WEEK, commissioning: false };
     let reaction = detector.score(&input);
     detector.learn(&input, &reaction, mode);
     reaction
@@ -148,7 +148,12 @@ fn scoring_changes_nothing_and_repeats<D: Detector + PartialEq + std::fmt::Debug
         let (time, values) = machine.read();
         let before = one.clone();
         let input: Vec<(Slot, f64)> = expected.signals.clone().map(|i| (i as Slot, values[i])).collect();
-        one.score(&Input { event_time: time, values: &input, readings_per_week: READINGS_PER_WEEK });
+        one.score(&Input {
+            event_time: time,
+            values: &input,
+            readings_per_week: READINGS_PER_WEEK,
+            commissioning: false,
+        });
         assert_eq!(one, before, "{}: score() changed the detector", D::NAME);
         let (time_two, values_two) = same.read();
         assert_eq!(

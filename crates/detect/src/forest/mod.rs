@@ -10,7 +10,7 @@ mod points;
 mod tree;
 
 use crate::Learn;
-use crate::detector::{Detector, Input, Judgement, Part, Reaction, Slot, VALUE_MAX};
+use crate::detector::{Detector, Input, Part, Reaction, Slot, VALUE_MAX};
 use crate::tail::{TAIL_NEEDED, Tail};
 use kilter_core::Direction;
 use points::Points;
@@ -344,7 +344,7 @@ impl Detector for Forest {
             return Reaction::warming(FORM_AFTER as u32 + self.scores.count(), needed, sighting.score);
         };
         let score = if now >= lasting { now } else { lasting };
-        Reaction { judgement: Judgement::Scored(score), raw: sighting.score, parts: self.parts(input, &sighting) }
+        Reaction::found(score, sighting.score, self.parts(input, &sighting))
     }
 
     fn learn(&mut self, input: &Input<'_>, seen: &Reaction, mode: Learn) {
