@@ -24,7 +24,7 @@ pub const CATALOG: [Entry; 7] = [
     Entry { name: Rate::NAME, finds: "a signal that moves faster than it ever does" },
     Entry { name: Stuck::NAME, finds: "a signal that repeats one value for improbably long" },
     Entry { name: Cusum::NAME, finds: "spikes, steps, shifts and drifts of a signal's level" },
-    Entry { name: Windows::NAME, finds: "a shape that the signal has never shown, over 16 to 128 readings" },
+    Entry { name: Windows::NAME, finds: "a shape that the signal has never shown, over 8 to 192 readings" },
     Entry { name: Gap::NAME, finds: "a thing that was silent for much longer than usual" },
     Entry { name: Forest::NAME, finds: "an unusual combination of the thing's signals" },
 ];

@@ -1,12 +1,12 @@
 //! Windows: how far is what the signal has just done from everything it did while it was known to be normal?
 //!
-//! A nearest-neighbour ensemble: the signal's last 16, 32, 64 and 128 readings, averaged down to 32 coordinates and
+//! A nearest-neighbour ensemble: the signal's last 8, 24, 64 and 192 readings, averaged down to 32 coordinates and
 //! centred, are compared with a reservoir of such windows from the thing's commissioning, once as they are and once
 //! z-normalised (1-NN over subsequences: Yeh et al. 2016, "Matrix Profile I"; its place among the best of the
 //! published detectors: Liu and Paparrizos 2024, "The Elephant in the Room", TSB-AD). Each of the eight distances is
 //! divided by the edge that accepted-normal readings reach; their mean is the oddness.
 //!
-//! At once a reading is judged by the windows that end with it. Settled, 127 readings later, it is judged by all
+//! At once a reading is judged by the windows that end with it. Settled, 191 readings later, it is judged by all
 //! windows that contain it, which tells where an anomaly begins and ends.
 
 mod reservoir;
@@ -37,6 +37,8 @@ const DELAY: usize = LONGEST;
 const HISTORY: usize = LONGEST + DELAY;
 /// An edge below this part of the signal's deviation is quantisation, not a property of the signal.
 const EDGE_MIN: f64 = 0.02;
+/// Oddness up to here, half of what normal readings reach, is all alike to the tail: it must not rank the ordinary.
+const ALIKE: f64 = 0.5;
 /// A window's own deviation counts as at least this part of the signal's when it is normalised.
 const FLAT: f64 = 0.1;
 /// After commissioning, a reading counts for learning with this weight if it is within the edge of normal, else with 1 …
@@ -84,6 +86,8 @@ struct Stored {
     /// Weight of readings since a moment was last learned, and the number of the moment that is next to go.
     weight: u32,
     next: u32,
+    /// Readings since commissioning, at most [`DELAY`]: so long windows of it are still to enter the reservoir.
+    since: u32,
     /// The signal's last value, and how many more readings did not fit the scale than did.
     last: f64,
     misfits: u32,
@@ -204,10 +208,18 @@ impl Windows {
     fn take_in(&mut self, x: f32) {
         let stored = &mut self.stored;
         stored.learned = stored.learned.saturating_add(1);
+        stored.since = 0;
         let error = f64::from(x) - stored.mean;
         stored.mean += error / f64::from(stored.learned);
         stored.deviations += error * (f64::from(x) - stored.mean);
-        if stored.recent.len() < HISTORY || !stored.learned.is_multiple_of(stored.stride.max(1)) {
+        let number = stored.learned;
+        self.enter(number);
+    }
+
+    /// Puts the moment that is due into the reservoir, thinning it when it is full.
+    fn enter(&mut self, number: u32) {
+        let stored = &mut self.stored;
+        if stored.recent.len() < HISTORY || !number.is_multiple_of(stored.stride.max(1)) {
             return;
         }
         if stored.reservoir.len() >= MOMENTS_MAX {
@@ -291,10 +303,11 @@ impl Detector for Windows {
         }
         let measured = self.measure(&work);
         let oddness = measured.iter().map(|&x| f64::from(x)).sum::<f64>() / DISTANCES as f64;
-        let mut reaction = match (self.stored.tail.score(oddness), self.part(input, &window, &found, &measured)) {
-            (Some(score), Some(part)) => Reaction::scored(score, oddness, part),
-            _ => Reaction { raw: oddness, ..silent },
-        };
+        let mut reaction =
+            match (self.stored.tail.score(oddness.max(ALIKE)), self.part(input, &window, &found, &measured)) {
+                (Some(score), Some(part)) => Reaction::scored(score, oddness, part),
+                _ => Reaction { raw: oddness, ..silent },
+            };
         if !input.commissioning {
             reaction.oddness = Some(oddness);
             reaction.settled = self.settled(&measured);
@@ -318,7 +331,7 @@ impl Detector for Windows {
             }
             self.stored.measured.push_back(measured);
             match mode {
-                Learn::Full => self.stored.tail.learn(seen.raw, input.readings_per_week),
+                Learn::Full => self.stored.tail.learn(seen.raw.max(ALIKE), input.readings_per_week),
                 Learn::Hold => self.stored.tail.hold(),
             }
         }
@@ -328,7 +341,10 @@ impl Detector for Windows {
             return;
         }
         let learning = input.commissioning || self.stored.learned < COMMISSIONING_READINGS || !self.is_ready();
-        if !learning && mode == Learn::Full {
+        if !learning && self.stored.since < DELAY as u32 {
+            self.stored.since += 1;
+            self.enter(self.stored.learned.saturating_add(self.stored.since));
+        } else if !learning && mode == Learn::Full {
             self.follow(seen);
         }
         if learning && mode == Learn::Full {
@@ -359,6 +375,7 @@ impl Detector for Windows {
             && stored.recent.iter().all(bounded)
             && stored.mean.is_finite()
             && (0.0..=f64::MAX).contains(&stored.deviations)
+            && stored.since <= DELAY as u32
             && stored.weight < MOMENT_WEIGHT
             && stored.misfits < MISFITS_MAX
             && stored.measured.len() <= LONGEST

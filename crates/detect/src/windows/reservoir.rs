@@ -112,7 +112,8 @@ impl Reservoir {
 
     pub(super) fn nearest(&self, shape: &Shape, scale: usize) -> Nearest {
         match coordinates(scale) {
-            16 => self.nearest_of::<16>(shape, scale),
+            8 => self.nearest_of::<8>(shape, scale),
+            24 => self.nearest_of::<24>(shape, scale),
             _ => self.nearest_of::<COORDINATES>(shape, scale),
         }
     }

@@ -2,9 +2,9 @@
 //! centred.
 
 /// Readings of a window, short to long.
-pub(super) const SCALES: [usize; 4] = [16, 32, 64, 128];
+pub(super) const SCALES: [usize; 4] = [8, 24, 64, 192];
 /// Readings of the longest window.
-pub(super) const LONGEST: usize = 128;
+pub(super) const LONGEST: usize = 192;
 /// Coordinates of a window; longer windows are averaged down to it.
 pub(super) const COORDINATES: usize = 32;
 
