@@ -7,6 +7,7 @@ use crate::forest::Forest;
 use crate::gap::Gap;
 use crate::limits::LimitsDetector;
 use crate::rate::Rate;
+use crate::reference::Reference;
 use crate::stuck::Stuck;
 use crate::windows::Windows;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ pub struct Entry {
     pub finds: &'static str,
 }
 
-pub const CATALOG: [Entry; 7] = [
+pub const CATALOG: [Entry; 8] = [
     Entry { name: LimitsDetector::NAME, finds: "a value outside the range that an operator has set" },
     Entry { name: Rate::NAME, finds: "a signal that moves faster than it ever does" },
     Entry { name: Stuck::NAME, finds: "a signal that repeats one value for improbably long" },
@@ -27,6 +28,7 @@ pub const CATALOG: [Entry; 7] = [
     Entry { name: Windows::NAME, finds: "a shape that the signal has never shown, over 8 to 192 readings" },
     Entry { name: Gap::NAME, finds: "a thing that was silent for much longer than usual" },
     Entry { name: Forest::NAME, finds: "an unusual combination of the thing's signals" },
+    Entry { name: Reference::NAME, finds: "levels, combinations and shapes of signals that commissioning did not show" },
 ];
 
 /// The detectors that every signal has, one line each.
@@ -111,7 +113,8 @@ macro_rules! thing_detectors {
     };
 }
 
-thing_detectors! { 2:
+thing_detectors! { 3:
     gap: Gap = |_| Gap::default(),
     forest: Forest = Forest::new,
+    reference: Reference = Reference::new,
 }

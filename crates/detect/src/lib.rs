@@ -10,6 +10,7 @@ pub mod gap;
 mod level;
 pub mod limits;
 pub mod rate;
+pub mod reference;
 mod sample;
 mod scorer;
 mod signals;

@@ -8,8 +8,10 @@
 use crate::blend::{Blend, CHANNELS};
 use crate::budget;
 use crate::catalog::{THING_DETECTORS, ThingDetectors};
+use crate::cusum::Cusum;
 use crate::detector::{Detector, Input, Part, Reaction, THING};
 use crate::limits::LimitsDetector;
+use crate::reference::Reference;
 use crate::sample::Workings;
 use crate::signals::{Placed, Signals};
 use crate::tail::Tail;
@@ -76,21 +78,32 @@ impl ThingScorer {
         let placed = state.signals.place(sample.signals);
         let commissioning = state.readings < u64::from(self.config.commissioning());
         let (mut answers, mut workings) = state.answers(sample, &placed, commissioning);
-        let strongest = answers.iter().filter_map(|(_, reaction)| reaction.score()).fold(Score::ZERO, later_if_higher);
+        let strongest = state.strongest_of(&answers);
         let broken = self.broken_limits(sample);
         let threshold = budget::threshold(self.config.budget, state.things.gap.readings_per_week(), &state.strongest);
         let seen = u32::try_from(state.readings).unwrap_or(u32::MAX);
         let warm = if seen >= WARM_UP_READINGS { state.strongest.score(strongest.value()) } else { None };
+        let off = answers.iter().find(|(name, reaction)| *name == Reference::NAME && Reference::alarms(reaction));
+        let off = off.map(|(_, reaction)| *reaction);
         let (verdict, score) = match (broken.is_empty(), warm) {
             (false, _) => (Verdict::Anomalous, Some(Score::new(Score::MAX))),
             (true, Some(score)) if score >= threshold => (Verdict::Anomalous, Some(score)),
+            // Off its reference is beyond the threshold, by as much as the edge was passed.
+            (true, warm) if let Some(off) = &off => {
+                let beyond = Score::new(threshold.value() + Reference::excess(off).max(1.0).log10());
+                (Verdict::Anomalous, Some(warm.map_or(beyond, |warm| later_if_higher(warm, beyond))))
+            }
             (true, Some(score)) => (Verdict::Normal, Some(score)),
             (true, None) => (Verdict::Warming { seen: seen.min(WARM_UP_READINGS), needed: WARM_UP_READINGS }, None),
         };
         workings.strongest = (!answers.is_empty()).then_some(strongest.value());
         let (oddness, settled) = state.blend.words(&mut workings);
         answers.retain(|(_, reaction)| reaction.score().is_some());
-        let causes = if score.is_some() { state.causes(&broken, &answers) } else { Vec::new() };
+        let causes = match (score, &off) {
+            (None, _) => Vec::new(),
+            (Some(_), Some(off)) if broken.is_empty() => state.causes_off_reference(off),
+            _ => state.causes(&broken, &answers),
+        };
         let unscored = placed.unknown.saturating_sub(state.signals.room(state.readings));
         Outcome {
             verdict,
@@ -157,6 +170,19 @@ impl ThingScorer {
         state.readings = state.readings.saturating_add(1);
     }
 
+    /// All signals by their part in how far the sample is off the reference, largest first; empty without a reference.
+    pub fn ranking(&self, sample: &Sample<'_>) -> Vec<(&str, f64)> {
+        let placed = self.state.signals.place(sample.signals);
+        let whole = Input {
+            event_time: sample.event_time,
+            values: &placed.values,
+            readings_per_week: 0.0,
+            commissioning: false,
+        };
+        let ranked = self.state.things.reference.ranking(&whole);
+        ranked.into_iter().filter_map(|(slot, share)| Some((self.state.signals.name_of(slot)?, share))).collect()
+    }
+
     /// Signals that have a place.
     pub fn signals(&self) -> usize {
         self.state.signals.len()
@@ -206,21 +232,27 @@ impl State {
         lags
     }
 
+    /// The highest score of any detector. Where levels are held against the reference, which knows how far they wander
+    /// together, the running level of single signals has no say: jumps are the rate's business.
+    fn strongest_of(&self, answers: &[Answer]) -> Score {
+        let referenced = self.things.reference.is_ready();
+        let heard = answers.iter().filter(|(name, _)| !(referenced && *name == Cusum::NAME));
+        heard.filter_map(|(_, reaction)| reaction.score()).fold(Score::ZERO, later_if_higher)
+    }
+
+    /// Off its reference, the thing's signals are weighed by the reference alone: it saw all of them together.
+    fn causes_off_reference(&self, off: &Reaction) -> Vec<Cause> {
+        let named = |part: &Part| Some(cause(self.signals.name_of(part.slot)?, Reference::NAME, part, part.share));
+        told(off.parts.iter().flatten().filter_map(named).collect())
+    }
+
     /// The signals that most of the oddness comes from. A broken limit is cause enough.
     fn causes(&self, broken: &[Cause], answers: &[Answer]) -> Vec<Cause> {
         let mut causes: Vec<Cause> = broken.to_vec();
         if causes.is_empty() {
             causes = self.weighed(answers);
         }
-        causes.truncate(CAUSES_MAX);
-        let least = causes.first().map_or(0.0, |cause| cause.share * NEGLIGIBLE);
-        causes.retain(|cause| cause.share >= least);
-        let total: f64 = causes.iter().map(|cause| cause.share).sum();
-        let count = causes.len() as f64;
-        for cause in &mut causes {
-            cause.share = if total > 0.0 { cause.share / total } else { 1.0 / count };
-        }
-        causes
+        told(causes)
     }
 
     /// Per signal, the sum of what detectors blame it for; each counts by how sure it is beside the surest.
@@ -254,6 +286,19 @@ impl State {
     pub(crate) fn is_sound(&self) -> bool {
         self.signals.is_sound() && self.things.is_sound() && self.blend.is_sound() && self.strongest.is_sound()
     }
+}
+
+/// The first few, without what is negligible beside the first; their shares sum to 1.
+fn told(mut causes: Vec<Cause>) -> Vec<Cause> {
+    causes.truncate(CAUSES_MAX);
+    let least = causes.first().map_or(0.0, |cause| cause.share * NEGLIGIBLE);
+    causes.retain(|cause| cause.share >= least);
+    let total: f64 = causes.iter().map(|cause| cause.share).sum();
+    let count = causes.len() as f64;
+    for cause in &mut causes {
+        cause.share = if total > 0.0 { cause.share / total } else { 1.0 / count };
+    }
+    causes
 }
 
 fn later_if_higher(a: Score, b: Score) -> Score {
