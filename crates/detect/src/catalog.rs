@@ -28,7 +28,10 @@ pub const CATALOG: [Entry; 8] = [
     Entry { name: Windows::NAME, finds: "a shape that the signal has never shown, over 8 to 192 readings" },
     Entry { name: Gap::NAME, finds: "a thing that was silent for much longer than usual" },
     Entry { name: Forest::NAME, finds: "an unusual combination of the thing's signals" },
-    Entry { name: Reference::NAME, finds: "levels, combinations and shapes of signals that commissioning did not show" },
+    Entry {
+        name: Reference::NAME,
+        finds: "levels, combinations and shapes of signals that commissioning did not show",
+    },
 ];
 
 /// The detectors that every signal has, one line each.

@@ -32,9 +32,8 @@ impl Levels {
             courses.iter().map(|course| Range::of(&course[SETTLE_READINGS.min(course.len())..])).collect();
         let mut levels = Self { ranges, edge: 0.0 };
         let rows = courses.first().map_or(0, Vec::len);
-        let reached = (EDGE_FROM.min(rows)..rows)
-            .map(|row| levels.statistic(courses.iter().map(|course| course[row])))
-            .collect();
+        let reached =
+            (EDGE_FROM.min(rows)..rows).map(|row| levels.statistic(courses.iter().map(|course| course[row]))).collect();
         levels.edge = quantile(reached, EDGE).max(1.0) * MARGIN;
         levels
     }

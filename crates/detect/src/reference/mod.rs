@@ -17,9 +17,9 @@ mod level;
 mod moments;
 mod shapes;
 
-use crate::{COMMISSIONING_READINGS, Learn};
 use crate::detector::{Detector, Input, PARTS_MAX, Part, Reaction, Slot, THING, VALUE_MAX};
 use crate::tail::{TAIL_NEEDED, Tail};
+use crate::{COMMISSIONING_READINGS, Learn};
 use combination::Combination;
 use commission::Commissioning;
 use kilter_core::Direction;
@@ -396,9 +396,10 @@ impl Detector for Reference {
             models.levels.is_sound(self.levels.len())
                 && self.levels.len() <= signals
                 && models.combination.as_ref().is_none_or(|c| c.is_sound(self.levels.len()))
-                && models.shapes.as_ref().is_none_or(|shapes| {
-                    shapes.is_sound(self.levels.len()) && self.window.len() < shapes.numbers()
-                })
+                && models
+                    .shapes
+                    .as_ref()
+                    .is_none_or(|shapes| shapes.is_sound(self.levels.len()) && self.window.len() < shapes.numbers())
         });
         models_fit
             && self.commissioning.is_sound()
