@@ -23,4 +23,4 @@ pub mod rules;
 mod sequence;
 mod thing;
 
-pub use episodes::cause_in_words;
+pub use episodes::{HOLD_READINGS, cause_in_words};

@@ -1,5 +1,6 @@
 //! `kilter bench`: how fast and how large the platform is on this machine, measured from outside, on the real thing.
 
+mod detect;
 mod device;
 mod handshake;
 mod ingest;
@@ -15,16 +16,18 @@ mod server;
 
 use crate::config::Shared;
 
-/// Measure this machine: throughput, latency, memory
+/// Measure: throughput, latency, memory of this machine; what the detectors find
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Ingest(ingest::Args),
     Mqtt(mqtt::Args),
+    Detect(detect::Args),
 }
 
 pub async fn run(shared: &Shared, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Ingest(args) => ingest::run(shared, args).await,
         Command::Mqtt(args) => mqtt::run(shared, args).await,
+        Command::Detect(args) => detect::run(shared, args).await,
     }
 }
