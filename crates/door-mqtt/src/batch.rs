@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use kilter_core::ports::stream::StreamError;
-use kilter_mqtt::session::Receipt;
+use kilter_mqtt::session::{Inbound, Receipt};
 use std::{
     future::Future,
     pin::Pin,
@@ -18,22 +18,34 @@ const WAITING_BATCHES_MAX: usize = 256;
 /// Consecutive messages that were accepted with one call.
 struct Batch {
     durable: BoxFuture<'static, Result<(), StreamError>>,
-    settled: Settled,
+    settled: Option<Settled>,
 }
 
-/// A batch that is safe. `receipts` is first and last, where any message was of QoS 1.
-#[derive(Debug, Clone, Copy)]
+/// A batch that is safe.
+#[derive(Debug, Clone)]
 pub struct Settled {
-    pub receipts: Option<(Receipt, Receipt)>,
+    pub after: After,
     bytes: usize,
+}
+
+/// What is to be done once a batch is safe.
+#[derive(Debug, Clone)]
+pub enum After {
+    /// QoS 0: nothing.
+    Nothing,
+    /// Acknowledge, from the first to the last.
+    Acknowledge(Receipt, Receipt),
+    /// A QoS 2 message of a kept session is in its streams: give it to subscribers, and mark that it is done.
+    HandOn(Box<Inbound>),
 }
 
 impl Future for Batch {
     type Output = Result<Settled, StreamError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let settled = self.settled;
-        self.durable.as_mut().poll(cx).map(|outcome| outcome.map(|()| settled))
+        let outcome = std::task::ready!(self.durable.as_mut().poll(cx));
+        let settled = self.settled.take().expect("a batch is asked no more once it has answered");
+        Poll::Ready(outcome.map(|()| settled))
     }
 }
 
@@ -45,14 +57,9 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    pub fn push(
-        &mut self,
-        durable: BoxFuture<'static, Result<(), StreamError>>,
-        receipts: Option<(Receipt, Receipt)>,
-        bytes: usize,
-    ) {
+    pub fn push(&mut self, durable: BoxFuture<'static, Result<(), StreamError>>, after: After, bytes: usize) {
         self.bytes += bytes;
-        self.batches.push_back(Batch { durable, settled: Settled { receipts, bytes } });
+        self.batches.push_back(Batch { durable, settled: Some(Settled { after, bytes }) });
     }
 
     pub fn is_empty(&self) -> bool {

@@ -2,19 +2,23 @@
 
 use crate::{
     config::MqttConfig,
-    connection::{Connection, Peer, Shared},
+    connection::{Connection, Peer, Shared, TenantRates},
     deliver::DoorDeliver,
     hub::Hub,
     meters::Meters,
+    recover::{RecoverError, recover},
     refusals::{Kind, Refusals, Subject},
+    store::Store,
     tls::{self, TlsIdentity, TlsSetupError},
+    wills,
 };
-use kilter_core::ports::{clock::Clock, deliver::Deliver, ingest::Ingest};
+use kilter_core::ports::{clock::Clock, deliver::Deliver, ingest::Ingest, table::Table};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::spawn_blocking,
     time::{Instant, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +28,9 @@ use tracing::{info, warn};
 /// How often the registry is asked whether it has changed: a revoked certificate's session must end within a
 /// second.
 const REVISION_EVERY: Duration = Duration::from_millis(200);
+
+/// How often kept sessions are looked at: expiry and will delay are whole seconds.
+const UPKEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// How long to wait when the system has no file descriptor or memory for one more connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -41,6 +48,10 @@ pub enum DoorError {
     },
     #[error("cannot set up TLS for MQTT: {0}")]
     Tls(#[from] TlsSetupError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error("cannot start the door for MQTT: {0}")]
+    Start(#[source] io::Error),
 }
 
 /// A bound listener: connections queue up, and are served once [`MqttDoor::run`] runs.
@@ -51,26 +62,32 @@ pub struct MqttDoor {
     shared: Arc<Shared>,
 }
 
-/// Reads the certificates and takes the port; serves nobody yet.
+/// Reads the certificates, takes the port and takes up the sessions that were kept; serves nobody yet.
 pub async fn bind(
     config: MqttConfig,
     identity: TlsIdentity,
     ingest: Arc<dyn Ingest>,
     clock: Arc<dyn Clock>,
+    sessions: Arc<dyn Table>,
 ) -> Result<MqttDoor, DoorError> {
     let acceptor = TlsAcceptor::from(tls::server_config(&identity, clock.clone())?);
     let failed = |source| DoorError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    let store = Store::start(Arc::clone(&sessions)).map_err(DoorError::Start)?;
     let shared = Arc::new(Shared {
+        hub: Hub::new(&config, store, clock.clone()),
         config,
         ingest,
-        hub: Hub::default(),
         meters: Meters::new(),
         refusals: Refusals::new(clock),
+        rates: TenantRates::default(),
         shutdown: CancellationToken::new(),
         epoch: Instant::now(),
     });
+    let recovering = Arc::clone(&shared);
+    let recovered = spawn_blocking(move || recover(&recovering, &*sessions)).await;
+    recovered.map_err(|panic| DoorError::Start(io::Error::other(panic)))??;
     Ok(MqttDoor { listener, address, acceptor, shared })
 }
 
@@ -112,6 +129,7 @@ impl MqttDoor {
             () = shutdown.cancelled() => {}
             () = accepting.accept_all(&listener) => {}
             () = watch_revision(&*shared.ingest, &revision_changed) => {}
+            () = keep_up(&shared) => {}
         }
         shared.shutdown.cancel();
         drop(listener);
@@ -119,6 +137,25 @@ impl MqttDoor {
         info!(connections = accepting.tasks.len(), "MQTT: draining");
         if timeout(drain_time_max + STOP_MARGIN, accepting.tasks.wait()).await.is_err() {
             warn!(connections = accepting.tasks.len(), "MQTT: gave up on connections that would not end");
+        }
+        if let Err(panic) = spawn_blocking(move || shared.hub.store.close()).await {
+            warn!(%panic, "MQTT: sessions were not closed");
+        }
+    }
+}
+
+/// Ends sessions that have expired and sends wills that are due. Never returns.
+async fn keep_up(shared: &Shared) {
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let mut every = interval(UPKEEP_EVERY);
+    loop {
+        every.tick().await;
+        for (client, will) in shared.hub.upkeep() {
+            if let Some(durable) = wills::send(shared, &client, will, nowhere)
+                && let Err(error) = durable.await
+            {
+                warn!(client_id = %client.0.client_id, %error, "MQTT: a will was not kept");
+            }
         }
     }
 }

@@ -6,11 +6,18 @@ mod config;
 mod connection;
 mod deliver;
 mod door;
+mod fan_out;
 mod hub;
+mod kept;
 mod meters;
+mod records;
+mod recover;
 mod refusals;
+mod retained;
 mod socket;
+mod store;
 mod tls;
+mod wills;
 
 pub use client::{MqttClient, Options};
 pub use config::MqttConfig;

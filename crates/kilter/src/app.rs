@@ -24,7 +24,7 @@ use kilter_door_aws::{
     sts::Sts,
 };
 use kilter_door_console::{ConsoleState, ReadyItem};
-use kilter_door_mqtt::{MqttConfig, MqttDoor, TlsIdentity};
+use kilter_door_mqtt::{DoorError, MqttConfig, MqttDoor, TlsIdentity};
 use kilter_lake::Lake;
 use kilter_pipeline::{
     alert::Notifier,
@@ -63,6 +63,8 @@ pub struct Node {
     stream: Arc<EmbeddedStream>,
     table: Arc<dyn Table>,
     objects: Arc<EmbeddedObjects>,
+    /// The MQTT door's own: it commits for acknowledgements, and must not wait for the scorer.
+    sessions: Arc<dyn Table>,
     lake: Arc<Lake>,
     ingest: Arc<PipelineIngest>,
     control: Arc<PipelineControl>,
@@ -103,6 +105,7 @@ impl Node {
             EmbeddedStream::open(&dir.join("streams"), config.stream.clone(), clock.clone()).map_err(coded_stream)?;
         let registry_table: Arc<dyn Table> = Arc::new(open_table(&dir.join("registry.redb"))?);
         let table: Arc<dyn Table> = Arc::new(open_table(&dir.join("results.redb"))?);
+        let sessions: Arc<dyn Table> = Arc::new(open_table(&dir.join("sessions.redb"))?);
         let registry = Arc::new(Registry::open(registry_table)?);
         let objects = Arc::new(open_objects(dir, &config.site.region, clock.clone())?);
         let lake = Arc::new(Lake::open(objects.clone(), &config.site.region)?);
@@ -145,6 +148,7 @@ impl Node {
             stream,
             table,
             objects,
+            sessions,
             lake,
             ingest,
             control,
@@ -189,8 +193,9 @@ impl Node {
             self.tls.clone(),
             self.ingest.clone(),
             self.clock.clone(),
+            self.sessions.clone(),
         );
-        let mqtt = mqtt.await.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
+        let mqtt = mqtt.await.map_err(coded_door)?;
         // The pipeline holds the way back weakly: this keeps it until the doors have closed.
         let deliver = mqtt.deliver();
         self.ingest.deliver_through(&deliver);
@@ -425,4 +430,12 @@ fn coded_stream(error: kilter_core::ports::stream::StreamError) -> anyhow::Error
         _ => Code::DiskRefused,
     };
     Coded::new(code, error.to_string()).into()
+}
+
+fn coded_door(error: DoorError) -> Coded {
+    let code = match error {
+        DoorError::Recover(_) => Code::DiskRefused,
+        _ => Code::ListenerRefused,
+    };
+    Coded::new(code, error.to_string())
 }

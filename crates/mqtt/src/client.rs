@@ -105,6 +105,7 @@ impl ClientSession {
             packet_bytes_max: None,
             topic_alias_max: None,
             auth_method: None,
+            response_information: false,
             problem_information: true,
         };
         encode(&Packet::Connect(Box::new(connect)), options.version, &mut outbox);
@@ -190,6 +191,7 @@ impl ClientSession {
             dup: false,
             retain: false,
             topic_alias: None,
+            subscription_ids: Vec::new(),
             properties,
         };
         if codec::publish_len(&message, self.version) > self.packet_bytes_max as usize {
@@ -254,7 +256,7 @@ impl ClientSession {
             (State::Open, Packet::Publish(message)) => match (message.qos, message.packet_id) {
                 (QoS::AtMostOnce, _) => Event::Message(message),
                 (QoS::AtLeastOnce, Some(packet_id)) => {
-                    self.send(&Packet::PubAck(Ack { packet_id, code: ReasonCode::SUCCESS }), now);
+                    self.send(&Packet::PubAck(Ack::new(packet_id, ReasonCode::SUCCESS)), now);
                     Event::Message(message)
                 }
                 _ => self.violation("a message has a QoS that was not asked for"),
@@ -355,7 +357,7 @@ mod tests {
     }
 
     fn ack(id: u16, code: ReasonCode) -> Packet {
-        Packet::PubAck(Ack { packet_id: PacketId::new(id).unwrap(), code })
+        Packet::PubAck(Ack::new(PacketId::new(id).unwrap(), code))
     }
 
     #[test]

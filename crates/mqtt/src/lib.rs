@@ -2,7 +2,9 @@
 
 pub mod client;
 pub mod codec;
+pub mod outflow;
 pub mod packet;
+pub mod rate;
 pub mod reason;
 pub mod session;
 pub mod subscriptions;

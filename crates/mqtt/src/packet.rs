@@ -20,7 +20,6 @@ pub enum Version {
 pub enum QoS {
     AtMostOnce,
     AtLeastOnce,
-    /// Decoded so that it can be refused by name.
     ExactlyOnce,
 }
 
@@ -104,6 +103,8 @@ pub struct Connect {
     pub packet_bytes_max: Option<u32>,
     pub topic_alias_max: Option<u16>,
     pub auth_method: Option<String>,
+    /// The client asks where it may have answers sent.
+    pub response_information: bool,
     /// `false`: the server must keep reason strings and user properties to itself, but for PUBLISH.
     pub problem_information: bool,
 }
@@ -138,6 +139,7 @@ pub struct ConnAck {
     pub shared_available: Option<bool>,
     /// Seconds.
     pub server_keep_alive: Option<u16>,
+    pub response_information: Option<String>,
 }
 
 impl Default for ReasonCode {
@@ -156,16 +158,25 @@ pub struct Publish {
     pub dup: bool,
     pub retain: bool,
     pub topic_alias: Option<NonZeroU16>,
+    /// Of the subscriptions that it matched; from server to client only.
+    pub subscription_ids: Vec<u32>,
     /// `None` where the message has none.
     pub properties: Option<Box<MessageProperties>>,
 }
 
 /// PUBACK, PUBREC, PUBREL, PUBCOMP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ack {
     pub packet_id: PacketId,
     /// `SUCCESS` in 3.1.1, which has no codes here.
     pub code: ReasonCode,
+    pub reason_string: Option<String>,
+}
+
+impl Ack {
+    pub const fn new(packet_id: PacketId, code: ReasonCode) -> Self {
+        Self { packet_id, code, reason_string: None }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,6 +210,7 @@ pub struct Unsubscribe {
 pub struct Codes {
     pub packet_id: PacketId,
     pub codes: Vec<ReasonCode>,
+    pub reason_string: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

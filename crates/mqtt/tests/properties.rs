@@ -2,14 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::{Bytes, BytesMut};
+use kilter_core::Timestamp;
 use kilter_mqtt::{
     Decoder, Packet, PacketId, QoS, ReasonCode, Version, encode,
+    outflow::{Outbound, Outflow, QueueLimits, Receipted},
     packet::{
         Ack, Codes, ConnAck, Connect, Disconnect, MessageProperties, Publish, Subscribe, Subscription, Unsubscribe,
         Will,
     },
-    session::{INBOUND_INFLIGHT_MAX, Inbound, Limits, Outbound, Receipt, Session, Todo},
-    subscriptions::{Grant, Subscriptions},
+    session::{Acknowledged, Admission, INBOUND_INFLIGHT_MAX, Inbound, Limits, Receipt, Session, Todo},
+    subscriptions::{Grant, Match, Subscriptions},
     topics,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -81,6 +83,7 @@ fn connect(version: Version) -> impl Strategy<Value = Packet> {
                 packet_bytes_max: limits.2.filter(|_| v5),
                 topic_alias_max: limits.3.filter(|_| v5),
                 auth_method: auth.filter(|_| v5),
+                response_information: !problem && v5,
                 problem_information: problem || !v5,
             }))
         },
@@ -109,6 +112,7 @@ fn conn_ack(version: Version) -> impl Strategy<Value = Packet> {
                 subscription_ids_available: f.2,
                 shared_available: f.0,
                 server_keep_alive: r.3,
+                response_information: f.0.map(|yes| yes.to_string()),
             },
         };
         Packet::ConnAck(Box::new(ack))
@@ -141,6 +145,7 @@ fn publish(version: Version) -> impl Strategy<Value = Packet> {
                 dup: dup && packet_id.is_some(),
                 retain,
                 topic_alias: topic_alias.filter(|_| v5),
+                subscription_ids: if v5 && retain { vec![1, 268_435_455] } else { Vec::new() },
                 properties: properties.filter(|_| v5),
             })
         },
@@ -151,7 +156,11 @@ fn packet(version: Version) -> impl Strategy<Value = Packet> {
     let v5 = version == Version::V5;
     let ack = move || {
         let code = code();
-        (id(), code).prop_map(move |(packet_id, code)| Ack { packet_id, code: if v5 { code } else { ReasonCode(0) } })
+        (id(), code, option::of(text())).prop_map(move |(packet_id, code, reason)| Ack {
+            packet_id,
+            code: if v5 { code } else { ReasonCode(0) },
+            reason_string: reason.filter(|_| v5),
+        })
     };
     let subscription =
         (text(), qos(), any::<bool>(), any::<bool>(), 0..=2u8).prop_map(move |(filter, qos, a, b, c)| {
@@ -177,12 +186,12 @@ fn packet(version: Version) -> impl Strategy<Value = Packet> {
         ack().prop_map(Packet::PubRel),
         ack().prop_map(Packet::PubComp),
         subscribe,
-        codes().prop_map(|(packet_id, codes)| Packet::SubAck(Codes { packet_id, codes })),
+        codes().prop_map(|(packet_id, codes)| Packet::SubAck(Codes { packet_id, codes, reason_string: None })),
         codes().prop_map(move |(packet_id, mut codes)| {
             if !v5 {
                 codes.clear();
             }
-            Packet::UnsubAck(Codes { packet_id, codes })
+            Packet::UnsubAck(Codes { packet_id, codes, reason_string: v5.then(|| "why".to_owned()) })
         }),
         (id(), vec(text(), 1..8))
             .prop_map(|(packet_id, filters)| Packet::Unsubscribe(Unsubscribe { packet_id, filters })),
@@ -199,8 +208,7 @@ fn versioned_packet() -> impl Strategy<Value = (Version, Packet)> {
     ]
 }
 
-const LIMITS: Limits =
-    Limits { payload_bytes_max: 1000, packet_bytes_max: 2000, connect_time_max: Duration::from_secs(10) };
+const LIMITS: Limits = Limits { payload_bytes_max: 1000, packet_bytes_max: 2000, ..Limits::DEFAULT };
 
 fn open_session(version: Version) -> Session {
     let mut session = Session::new(LIMITS, Duration::ZERO);
@@ -217,11 +225,12 @@ fn open_session(version: Version) -> Session {
         packet_bytes_max: None,
         topic_alias_max: None,
         auth_method: None,
+        response_information: false,
         problem_information: true,
     };
     let todo = session.receive(Packet::Connect(Box::new(connect)), Duration::ZERO);
     assert!(matches!(todo, Todo::Connect(_)));
-    session.accept();
+    session.accept(Admission::default());
     session.outbox().clear();
     session
 }
@@ -235,17 +244,25 @@ fn decode_all(version: Version, buffer: &mut BytesMut) -> Vec<Packet> {
 enum Step {
     Packet(Packet),
     Publish(QoS),
+    /// The client sends a QoS 2 message again, or lets one go.
+    Again(usize),
+    Release(usize),
     SettleOne(usize),
     Deliver(QoS),
+    /// The client acknowledges the message that is so far back.
+    Acknowledge(usize),
     Tick(u64),
 }
 
 fn step(version: Version) -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => packet(version).prop_map(Step::Packet),
-        6 => select(vec![QoS::AtMostOnce, QoS::AtLeastOnce]).prop_map(Step::Publish),
+        6 => qos().prop_map(Step::Publish),
+        1 => (0..5usize).prop_map(Step::Again),
+        3 => (0..5usize).prop_map(Step::Release),
         6 => (0..20usize).prop_map(Step::SettleOne),
-        4 => select(vec![QoS::AtMostOnce, QoS::AtLeastOnce]).prop_map(Step::Deliver),
+        4 => qos().prop_map(Step::Deliver),
+        4 => (0..5usize).prop_map(Step::Acknowledge),
         1 => (0..40u64).prop_map(Step::Tick),
     ]
 }
@@ -300,125 +317,47 @@ proptest! {
         while let Ok(Some(_)) = decoder.decode(&mut buffer) {}
     }
 
-    /// Whatever comes: PUBACKs in the order of the publishes, each once and only for what was settled; never
-    /// more in flight to the client than it allows; nothing after the end.
+    /// Whatever comes: acknowledgements in the order of the publishes, each once and only for what was settled; a QoS 2
+    /// message handed on once per release; never more in flight to the client than it allows; nothing after the end.
     #[test]
     fn a_session_keeps_its_invariants((version, steps) in steps()) {
-        let mut session = open_session(version);
-        let mut now = Duration::ZERO;
-        let mut next_id = 0u16;
-        let mut owed: VecDeque<(PacketId, Option<Receipt>, bool)> = VecDeque::new();
-        let mut in_flight: Vec<PacketId> = Vec::new();
-        let mut ended = false;
+        let mut world = World::new(version);
         for step in steps {
-            match step {
-                Step::Packet(packet) => {
-                    if let Packet::PubAck(ack) = &packet {
-                        in_flight.retain(|id| *id != ack.packet_id);
-                    }
-                    let packet_id = match &packet {
-                        Packet::Publish(message) => message.packet_id,
-                        _ => None,
-                    };
-                    match (session.receive(packet, now), packet_id) {
-                        (Todo::Publish(Inbound { receipt: Some(receipt), .. }), Some(id)) => {
-                            owed.push_back((id, Some(receipt), false));
-                        }
-                        (Todo::Refused { .. }, Some(id)) => owed.push_back((id, None, true)),
-                        (Todo::Close(_), _) => ended = true,
-                        _ => {}
-                    }
-                }
-                Step::Publish(qos) => {
-                    next_id = next_id % 60_000 + 1;
-                    let packet_id = PacketId::new(next_id).filter(|_| qos == QoS::AtLeastOnce);
-                    let message = Publish {
-                        topic: "t".into(), payload: Bytes::new(), qos, packet_id, dup: false, retain: false,
-                        topic_alias: None, properties: None,
-                    };
-                    match session.receive(Packet::Publish(message), now) {
-                        Todo::Publish(inbound) => {
-                            prop_assert!(!ended);
-                            prop_assert_eq!(inbound.receipt.is_some(), packet_id.is_some());
-                            if let (Some(receipt), Some(id)) = (inbound.receipt, packet_id) {
-                                owed.push_back((id, Some(receipt), false));
-                            }
-                        }
-                        Todo::Nothing => prop_assert!(ended),
-                        other => prop_assert!(false, "{:?}", other),
-                    }
-                }
-                Step::SettleOne(index) => {
-                    if let Some((_, Some(receipt), settled)) = owed.get_mut(index) {
-                        session.settle(*receipt, *receipt);
-                        *settled = true;
-                    }
-                }
-                Step::Deliver(qos) => {
-                    if session.can_deliver() {
-                        let message = Outbound { topic: "d".into(), payload: Bytes::new(), properties: None };
-                        session.deliver(&message, qos);
-                    }
-                    let window = if version == Version::V5 { 5 } else { 100 };
-                    prop_assert!(session.unacknowledged() <= window);
-                }
-                Step::Tick(seconds) => {
-                    now += Duration::from_secs(seconds);
-                    ended |= session.tick(now).is_some();
-                }
-            }
-            let sent = decode_all(version, session.outbox());
-            for packet in sent {
-                match packet {
-                    Packet::PubAck(ack) => {
-                        let (id, _, settled) = owed.pop_front().expect("an ack is owed");
-                        prop_assert!(settled);
-                        prop_assert_eq!(id, ack.packet_id);
-                    }
-                    Packet::Publish(publish) => {
-                        if let Some(id) = publish.packet_id {
-                            prop_assert!(!in_flight.contains(&id));
-                            in_flight.push(id);
-                        }
-                    }
-                    Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {}
-                    Packet::Disconnect(_) => prop_assert!(ended && version == Version::V5),
-                    other => prop_assert!(false, "{:?}", other),
-                }
-            }
-            prop_assert!(ended || session.acks_owed() == owed.len());
-            prop_assert!(session.acks_owed() <= usize::from(INBOUND_INFLIGHT_MAX));
+            world.take(step)?;
+            world.check()?;
         }
     }
 
     #[test]
     fn the_trie_finds_what_a_naive_search_finds(
-        operations in vec((any::<bool>(), 0..6u64, filter(), select(vec![QoS::AtMostOnce, QoS::AtLeastOnce])), 0..60),
+        operations in vec((any::<bool>(), 0..6u64, filter(), qos()), 0..60),
         name in name(),
     ) {
         let mut trie = Subscriptions::default();
         let mut naive: Vec<(String, u64, Grant)> = Vec::new();
         for (add, id, filter, qos) in operations {
             prop_assert_eq!(topics::check_filter(&filter), Ok(()));
+            let shared = topics::split_share(&filter).unwrap();
             let known = naive.iter().position(|(known, owner, _)| *known == filter && *owner == id);
-            let grant = Grant { qos, no_local: false };
+            let grant = Grant::of(qos);
             if add {
-                prop_assert_eq!(trie.add(&filter, id, grant), known.is_none());
+                prop_assert_eq!(trie.add(shared, id, grant), known.is_none());
                 match known {
                     Some(index) => naive[index].2 = grant,
                     None => naive.push((filter, id, grant)),
                 }
             } else {
-                prop_assert_eq!(trie.remove(&filter, id), known.is_some());
+                prop_assert_eq!(trie.remove(shared, id), known.is_some());
                 if let Some(index) = known {
                     naive.swap_remove(index);
                 }
             }
             prop_assert_eq!(trie.len(), naive.len());
         }
-        let mut found = Vec::new();
-        trie.matching(&name, &mut found);
-        let found: Vec<(u64, QoS)> = found.into_iter().map(|(id, grant)| (id, grant.qos)).collect();
+        let (mut found, mut groups) = (Vec::new(), Vec::new());
+        trie.matching(&name, &mut found, &mut groups);
+        prop_assert!(groups.is_empty());
+        let found: Vec<(u64, QoS)> = found.into_iter().map(|Match { subscriber, qos, .. }| (subscriber, qos)).collect();
         let expected: Vec<(u64, QoS)> = (0..6u64)
             .filter_map(|id| {
                 let matching = naive.iter().filter(|(filter, owner, _)| *owner == id && topics::matches(filter, &name));
@@ -426,6 +365,230 @@ proptest! {
             })
             .collect();
         prop_assert_eq!(found, expected);
+    }
+}
+
+/// A message that the session owes an acknowledgement for.
+struct Owed {
+    id: PacketId,
+    qos: QoS,
+    receipt: Option<Receipt>,
+    settled: bool,
+}
+
+/// A session with its outflow as the door drives them, and what a client and the server's rest know.
+struct World {
+    version: Version,
+    session: Session,
+    flow: Outflow,
+    now: Duration,
+    next_id: u16,
+    owed: VecDeque<Owed>,
+    /// QoS 2 messages that the client may not use the identifier of, and whether PUBREC has come for them.
+    unreleased: Vec<(PacketId, bool)>,
+    in_flight: Vec<(PacketId, QoS)>,
+    ended: bool,
+}
+
+impl World {
+    fn new(version: Version) -> Self {
+        let mut flow = Outflow::default();
+        flow.resume(if version == Version::V5 { 5 } else { u16::MAX });
+        Self {
+            version,
+            session: open_session(version),
+            flow,
+            now: Duration::ZERO,
+            next_id: 0,
+            owed: VecDeque::new(),
+            unreleased: Vec::new(),
+            in_flight: Vec::new(),
+            ended: false,
+        }
+    }
+
+    fn take(&mut self, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Packet(packet) => self.receive(packet),
+            Step::Publish(qos) => self.publish(qos)?,
+            Step::Again(index) => {
+                if let Some((id, _)) = self.unreleased.get(index).copied() {
+                    let again = message(QoS::ExactlyOnce, Some(id), true);
+                    let todo = self.session.receive(Packet::Publish(again), self.now);
+                    prop_assert!(matches!(todo, Todo::Nothing), "handed on twice: {:?}", todo);
+                    if !self.ended && self.unreleased[index].1 {
+                        self.owed.push_back(Owed { id, qos: QoS::ExactlyOnce, receipt: None, settled: true });
+                    }
+                }
+            }
+            Step::Release(index) => {
+                if let Some((id, true)) = self.unreleased.get(index).copied() {
+                    self.receive(Packet::PubRel(Ack::new(id, ReasonCode::SUCCESS)));
+                }
+            }
+            Step::SettleOne(index) => {
+                if let Some(owed) = self.owed.get_mut(index)
+                    && let Some(receipt) = owed.receipt
+                {
+                    self.session.settle(receipt, receipt);
+                    owed.settled = true;
+                }
+            }
+            Step::Deliver(qos) => {
+                let message = Outbound { topic: "d".into(), payload: Bytes::new(), properties: None, expires: None };
+                let limits = QueueLimits { messages_max: 100, bytes_max: 100_000 };
+                let _ = self.flow.push(message.into(), (qos, false), Vec::new(), 0, Some(limits));
+                while let Some(delivery) = self.flow.next(Timestamp::from_seconds(1), 0, &mut Vec::new()) {
+                    self.session.deliver(&delivery);
+                }
+            }
+            Step::Acknowledge(index) => {
+                if let Some((id, qos)) = self.in_flight.get(index).copied() {
+                    let ack = Ack::new(id, ReasonCode::SUCCESS);
+                    match qos {
+                        QoS::ExactlyOnce => {
+                            self.receive(Packet::PubRec(ack.clone()));
+                            self.receive(Packet::PubComp(ack));
+                        }
+                        _ => self.receive(Packet::PubAck(ack)),
+                    }
+                }
+            }
+            Step::Tick(seconds) => {
+                self.now += Duration::from_secs(seconds);
+                self.ended |= self.session.tick(self.now).is_some();
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, packet: Packet) {
+        let of_message = match &packet {
+            Packet::Publish(message) => message.packet_id.map(|id| (id, message.qos)),
+            _ => None,
+        };
+        let known = |world: &Self, id| world.unreleased.iter().position(|(known, _)| *known == id);
+        match (self.session.receive(packet, self.now), of_message) {
+            (Todo::Publish(Inbound { receipt, .. }), Some((id, qos))) => self.owe(id, qos, receipt),
+            (Todo::Refused { .. }, Some((id, qos))) => {
+                self.owed.push_back(Owed { id, qos, receipt: None, settled: true });
+            }
+            (Todo::Nothing, Some((id, QoS::ExactlyOnce))) if !self.ended => {
+                if known(self, id).is_some_and(|index| self.unreleased[index].1) {
+                    self.owed.push_back(Owed { id, qos: QoS::ExactlyOnce, receipt: None, settled: true });
+                }
+            }
+            (Todo::Complete(id), _) => {
+                self.unreleased.retain(|(known, _)| *known != id);
+                self.session.completed(id);
+            }
+            (Todo::Acknowledged(acknowledged), _) => self.acknowledged(acknowledged),
+            (Todo::Close(_), _) => self.ended = true,
+            _ => {}
+        }
+    }
+
+    fn owe(&mut self, id: PacketId, qos: QoS, receipt: Option<Receipt>) {
+        self.owed.push_back(Owed { id, qos, receipt, settled: false });
+        if qos == QoS::ExactlyOnce {
+            self.unreleased.push((id, false));
+        }
+    }
+
+    fn acknowledged(&mut self, acknowledged: Acknowledged) {
+        let done = match acknowledged {
+            Acknowledged::Ack(id) => self.flow.acknowledge(id).map(|_| id),
+            Acknowledged::Complete(id) => self.flow.complete(id).map(|_| id),
+            Acknowledged::Received(id, code) => match self.flow.received(id, code) {
+                Receipted::Done(_) => Some(id),
+                Receipted::Release(_) | Receipted::Again => {
+                    self.session.release(id, ReasonCode::SUCCESS);
+                    None
+                }
+                Receipted::Unknown => {
+                    self.session.release(id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
+                    None
+                }
+            },
+        };
+        self.in_flight.retain(|(known, _)| Some(*known) != done);
+    }
+
+    fn publish(&mut self, qos: QoS) -> Result<(), TestCaseError> {
+        self.next_id = self.next_id % 60_000 + 1;
+        let packet_id = PacketId::new(self.next_id).filter(|_| qos != QoS::AtMostOnce);
+        // The client keeps to the announced maximum, and to identifiers that are its own.
+        let own = packet_id.is_none_or(|id| self.unreleased.iter().all(|(known, _)| *known != id));
+        if !own || self.owed.len() + self.unreleased.len() >= usize::from(INBOUND_INFLIGHT_MAX) {
+            return Ok(());
+        }
+        match self.session.receive(Packet::Publish(message(qos, packet_id, false)), self.now) {
+            Todo::Publish(inbound) => {
+                prop_assert!(!self.ended);
+                prop_assert_eq!(inbound.receipt.is_some(), packet_id.is_some());
+                if let Some(id) = packet_id {
+                    self.owe(id, qos, inbound.receipt);
+                }
+            }
+            Todo::Nothing => prop_assert!(self.ended),
+            other => prop_assert!(false, "{:?}", other),
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        for packet in decode_all(self.version, self.session.outbox()) {
+            match packet {
+                Packet::PubAck(ack) => self.settled(QoS::AtLeastOnce, &ack)?,
+                Packet::PubRec(ack) => {
+                    self.settled(QoS::ExactlyOnce, &ack)?;
+                    match ack.code.is_error() {
+                        true => self.unreleased.retain(|(id, _)| *id != ack.packet_id),
+                        false => {
+                            for known in self.unreleased.iter_mut().filter(|known| known.0 == ack.packet_id) {
+                                known.1 = true;
+                            }
+                        }
+                    }
+                }
+                Packet::Publish(publish) => {
+                    if let Some(id) = publish.packet_id {
+                        prop_assert!(self.in_flight.iter().all(|(known, _)| *known != id));
+                        self.in_flight.push((id, publish.qos));
+                    }
+                }
+                Packet::PubRel(_) | Packet::PubComp(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                }
+                Packet::Disconnect(_) => prop_assert!(self.ended && self.version == Version::V5),
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+        let window = if self.version == Version::V5 { 5 } else { 100 };
+        prop_assert!(self.in_flight.len() <= window);
+        prop_assert!(self.ended || self.session.acks_owed() == self.owed.len());
+        prop_assert!(self.session.acks_owed() <= usize::from(INBOUND_INFLIGHT_MAX));
+        Ok(())
+    }
+
+    fn settled(&mut self, qos: QoS, ack: &Ack) -> Result<(), TestCaseError> {
+        let owed = self.owed.pop_front().expect("an ack is owed");
+        prop_assert!(owed.settled);
+        prop_assert_eq!((owed.id, owed.qos), (ack.packet_id, qos));
+        Ok(())
+    }
+}
+
+fn message(qos: QoS, packet_id: Option<PacketId>, dup: bool) -> Publish {
+    Publish {
+        topic: "t".into(),
+        payload: Bytes::new(),
+        qos,
+        packet_id,
+        dup,
+        retain: false,
+        topic_alias: None,
+        subscription_ids: Vec::new(),
+        properties: None,
     }
 }
 

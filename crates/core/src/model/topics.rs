@@ -26,8 +26,29 @@ pub enum InvalidTopic {
     MisplacedWildcard,
     #[error("topics that begin with '$' are the server's own")]
     Reserved,
-    #[error("shared subscriptions are not supported")]
+    #[error("a shared subscription is $share/<group>/<filter>, with a group without '+', '#' and '/'")]
     Shared,
+}
+
+/// A filter as SUBSCRIBE names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedFilter<'a> {
+    /// There for a shared subscription (MQTT 5 §4.8.2).
+    pub group: Option<&'a str>,
+    pub filter: &'a str,
+}
+
+/// Takes `$share/<group>/<filter>` apart; any other filter has no group.
+pub fn split_share(filter: &str) -> Result<SharedFilter<'_>, InvalidTopic> {
+    if filter != "$share" && !filter.starts_with("$share/") {
+        return Ok(SharedFilter { group: None, filter });
+    }
+    match filter["$share".len()..].strip_prefix('/').and_then(|rest| rest.split_once('/')) {
+        Some((group, filter)) if !group.is_empty() && !group.contains(['+', '#']) => {
+            Ok(SharedFilter { group: Some(group), filter })
+        }
+        _ => Err(InvalidTopic::Shared),
+    }
 }
 
 /// A topic that a client may publish on.
@@ -50,10 +71,10 @@ pub fn basic_ingest(name: &str) -> Option<(&str, &str)> {
     if rule.is_empty() || rule.len() > RULE_BYTES_MAX || topic.is_empty() { None } else { Some((rule, topic)) }
 }
 
-/// A filter that a client may subscribe to.
+/// A filter that a client may subscribe to, without what [`split_share`] takes off.
 pub fn check_filter(filter: &str) -> Result<(), InvalidTopic> {
     check_length(filter)?;
-    if filter == "$share" || filter.starts_with("$share/") {
+    if split_share(filter)?.group.is_some() {
         return Err(InvalidTopic::Shared);
     }
     let mut levels = filter.split('/').peekable();
@@ -271,6 +292,15 @@ mod tests {
         }
         for bad in ["", "a#", "#/a", "a/#/b", "a+", "+a/b", "##", "$share/g/a", "1/2/3/4/5/6/7/8/#"] {
             assert!(check_filter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shared_filters_are_taken_apart() {
+        assert_eq!(split_share("$share/g/a/#"), Ok(SharedFilter { group: Some("g"), filter: "a/#" }));
+        assert_eq!(split_share("a/#"), Ok(SharedFilter { group: None, filter: "a/#" }));
+        for bad in ["$share", "$share/", "$share/g", "$share//a", "$share/+/a", "$share/g#/a"] {
+            assert_eq!(split_share(bad), Err(InvalidTopic::Shared), "{bad}");
         }
     }
 

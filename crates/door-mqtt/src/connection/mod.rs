@@ -1,35 +1,42 @@
 //! One connection from CONNECT to its end: one task that reads, decides, writes and waits for the disk.
 
 mod admission;
+mod delivering;
+mod ending;
+mod exactly;
 mod publishing;
+mod throttle;
 
 use crate::{
     batch::Waiting,
     config::MqttConfig,
-    hub::{Delivery, Hub, Kick, KickReason},
+    fan_out::Context,
+    hub::Hub,
+    kept::{Kept, Kick, KickReason},
     meters::{Meters, Open},
     refusals::{Kind, Refusals, Subject},
     socket::{Progress, Socket},
 };
+use ending::End;
+use exactly::Steps;
 use kilter_core::{
     Action,
     ports::ingest::{Client, Ingest, Principal},
 };
 use kilter_mqtt::{
-    Decoder, ReasonCode,
-    session::{Closing, Delivered, Limits, Session, Todo},
-    subscriptions::SubscriberId,
+    Decoder, QoS,
+    session::{Closing, Session, Todo},
 };
-use publishing::log_storage;
-use std::{borrow::Cow, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+pub use throttle::TenantRates;
+use throttle::Throttle;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     select,
-    sync::{OwnedSemaphorePermit, mpsc, watch},
-    time::{Instant, sleep_until, timeout},
+    sync::{Notify, OwnedSemaphorePermit, watch},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 /// Bytes written but not taken by the client beyond which nothing more is read or delivered: a client that
 /// does not read its acknowledgements gets no more of them.
@@ -38,9 +45,6 @@ const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 /// The timer does not ring more often than this.
 const TIMER_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long an ended connection may take to read what it is told.
-const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
-
 /// What all connections of a door share.
 pub struct Shared {
     pub config: MqttConfig,
@@ -48,9 +52,16 @@ pub struct Shared {
     pub hub: Hub,
     pub meters: Meters,
     pub refusals: Refusals,
+    pub rates: TenantRates,
     pub shutdown: CancellationToken,
     /// Sessions count time from here.
     pub epoch: Instant,
+}
+
+impl Shared {
+    pub fn context(&self) -> Context<'_> {
+        Context { ingest: &*self.ingest, meters: &self.meters, refusals: &self.refusals }
+    }
 }
 
 /// Who is at the other end, as far as the handshake tells.
@@ -62,36 +73,12 @@ pub struct Peer {
     pub revision: watch::Receiver<u64>,
 }
 
+/// A client that was let in, and its session.
 struct Member {
-    id: SubscriberId,
     client: Client,
-    /// There once the client has subscribed: most devices only publish.
-    mailbox: Option<mpsc::Receiver<Delivery>>,
-}
-
-/// How a connection ended.
-struct End {
-    why: Cow<'static, str>,
-    /// Where it was a refusal.
-    refusal: Option<Kind>,
-    /// Where there is one.
-    send_will: bool,
-}
-
-impl End {
-    fn refused(kind: Kind, closing: Closing) -> Self {
-        Self { why: closing.why, refusal: Some(kind), send_will: true }
-    }
-
-    /// The identity is gone: what it left behind is not sent either.
-    fn disowned(kind: Kind, closing: Closing) -> Self {
-        Self { send_will: false, ..Self::refused(kind, closing) }
-    }
-
-    /// Nothing was refused.
-    fn parted(why: impl Into<Cow<'static, str>>) -> Self {
-        Self { why: why.into(), refusal: None, send_will: true }
-    }
+    kept: Arc<Kept>,
+    /// The session outlives the connection: what is promised about it is on disk first.
+    stored: bool,
 }
 
 pub struct Connection<S> {
@@ -100,8 +87,11 @@ pub struct Connection<S> {
     decoder: Decoder,
     session: Session,
     waiting: Waiting,
+    /// What waits for the sessions' store.
+    steps: Steps,
+    throttle: Throttle,
     peer: Peer,
-    /// As CONNECT gave it; empty before.
+    /// As CONNECT gave it, or as it was assigned; empty before.
     client_id: String,
     member: Option<Member>,
     kick: Arc<Kick>,
@@ -112,18 +102,14 @@ pub struct Connection<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// `half_open` is given back when the client is let in.
     pub fn new(shared: Arc<Shared>, stream: S, peer: Peer, half_open: Option<OwnedSemaphorePermit>) -> Self {
-        let config = &shared.config;
-        let packet_bytes_max = config.packet_bytes_max();
-        let limits = Limits {
-            payload_bytes_max: config.payload_bytes_max,
-            packet_bytes_max: u32::try_from(packet_bytes_max).unwrap_or(u32::MAX),
-            connect_time_max: config.connect_time_max,
-        };
+        let limits = shared.config.limits();
         Self {
             socket: Socket::new(stream),
-            decoder: Decoder::server(packet_bytes_max),
+            decoder: Decoder::server(shared.config.packet_bytes_max()),
             session: Session::new(limits, shared.epoch.elapsed()),
             waiting: Waiting::default(),
+            steps: Steps::default(),
+            throttle: Throttle::new(&shared.config),
             peer,
             client_id: String::new(),
             member: None,
@@ -158,23 +144,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn serve(&mut self) -> End {
         let shared = Arc::clone(&self.shared);
         let kick = Arc::clone(&self.kick);
+        let mut wake: Arc<Notify> = Arc::default();
         let mut revision = self.peer.revision.clone();
         let mut stop = pin!(shared.shutdown.cancelled());
         let mut kicked = pin!(kick.kicked());
         let mut armed = self.session.deadline();
         let mut timer = pin!(sleep_until(shared.epoch + armed));
+        let mut pause = pin!(sleep_until(shared.epoch));
         loop {
-            if let Some(end) = self.take_packets() {
+            match self.take_packets() {
+                Taken::All => {}
+                Taken::Ended(end) => return end,
+                Taken::Connect(request) => match self.connect(request).await {
+                    None => {
+                        wake = self.member.as_ref().map_or(wake, |member| Arc::clone(&member.kept.wake));
+                        continue;
+                    }
+                    Some(end) => return end,
+                },
+            }
+            if let Some(end) = self.take_steps() {
                 return end;
             }
+            self.deliver();
             // The deadline mostly moves away: the timer is set anew only when it must ring sooner.
             if self.session.deadline() < armed {
                 armed = self.session.deadline();
                 timer.as_mut().reset(shared.epoch + armed);
             }
-            let outbox_has_room = self.session.outbox().len() < OUTBOX_BYTES_MAX;
-            let reading = outbox_has_room && self.may_take();
-            let delivering = outbox_has_room && self.session.can_deliver();
+            let throttled = self.throttle.until(self.now());
+            if let Some(until) = throttled {
+                pause.as_mut().reset(shared.epoch + until);
+            }
+            let reading = self.session.outbox().len() < OUTBOX_BYTES_MAX && self.may_take();
             let ended = select! {
                 biased;
                 () = &mut stop => return self.drain().await,
@@ -188,11 +190,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     timer.as_mut().reset(shared.epoch + armed);
                     ended
                 }
+                () = wake.notified() => None,
+                () = &mut pause, if throttled.is_some() => None,
                 progress = self.socket.progress(self.session.outbox(), reading) => self.progressed(progress),
-                delivery = next_delivery(&mut self.member), if delivering => {
-                    self.deliver(delivery);
-                    None
-                }
             };
             if let Some(end) = ended {
                 return end;
@@ -202,7 +202,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether the client's next packet may be looked at.
     fn may_take(&self) -> bool {
-        self.session.has_room() && self.waiting.has_room()
+        self.session.has_room()
+            && self.waiting.has_room()
+            && self.steps.has_room()
+            && self.throttle.until(self.now()).is_none()
     }
 
     fn ring(&mut self, now: Duration) -> Option<End> {
@@ -222,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Everything that is complete in the read buffer; consecutive messages go to the pipeline as one.
-    fn take_packets(&mut self) -> Option<End> {
+    fn take_packets(&mut self) -> Taken {
         let now = self.now();
         let mut batch = Vec::new();
         while self.may_take() {
@@ -233,42 +236,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     // What came before it stands.
                     let ended = self.publish(std::mem::take(&mut batch));
                     let closing = self.session.undecodable(&error);
-                    return ended.or_else(|| Some(self.closed(closing)));
+                    return Taken::Ended(ended.unwrap_or_else(|| self.closed(closing)));
                 }
             };
             if let Todo::Publish(inbound) = todo {
+                self.throttle.took_one(now);
                 batch.push(inbound);
                 continue;
             }
-            let ended = self.publish(std::mem::take(&mut batch)).or_else(|| self.act(todo));
-            if ended.is_some() {
-                return ended;
+            if let Some(end) = self.publish(std::mem::take(&mut batch)) {
+                return Taken::Ended(end);
+            }
+            match self.act(todo) {
+                Taken::All => {}
+                other => return other,
             }
         }
-        self.publish(batch)
+        self.publish(batch).map_or(Taken::All, Taken::Ended)
     }
 
-    fn act(&mut self, todo: Todo) -> Option<End> {
+    fn act(&mut self, todo: Todo) -> Taken {
         match todo {
-            Todo::Nothing => None,
-            Todo::Connect(request) => self.connect(request),
-            Todo::Publish(inbound) => self.publish(vec![inbound]),
+            Todo::Nothing => {}
+            Todo::Connect(request) => return Taken::Connect(request),
+            Todo::Publish(inbound) => {
+                if let Some(end) = self.publish(vec![inbound]) {
+                    return Taken::Ended(end);
+                }
+            }
             Todo::Refused { topic, why } => {
                 self.report(Kind::Publish, &format!("{} on {topic:?}: {why}", Action::Publish.name()));
-                None
             }
-            Todo::Subscribe(request) => {
-                self.subscribe(request);
-                None
-            }
-            Todo::Unsubscribe(filters) => {
-                if let Some(member) = &self.member {
-                    self.shared.hub.unsubscribe(member.id, &filters);
-                }
-                None
-            }
-            Todo::Close(closing) => Some(self.closed(closing)),
+            Todo::Complete(packet_id) => self.complete(packet_id),
+            Todo::Acknowledged(acknowledged) => self.acknowledged(acknowledged),
+            Todo::Subscribe(request) => self.subscribe(request),
+            Todo::Unsubscribe { packet_id, filters, codes } => self.unsubscribe(packet_id, &filters, codes),
+            Todo::Close(closing) => return Taken::Ended(self.closed(closing)),
         }
+        Taken::All
     }
 
     fn closed(&self, closing: Closing) -> End {
@@ -282,103 +287,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn kicked(&mut self, reason: KickReason) -> End {
-        let (kind, code, why) = match reason {
-            KickReason::TakenOver => {
-                (Kind::TakenOver, ReasonCode::SESSION_TAKEN_OVER, "another connection came with the same client id")
-            }
-            KickReason::Slow => (
-                Kind::Slow,
-                ReasonCode::QUOTA_EXCEEDED,
-                "the subscriber is too slow: its queue is full and a message of QoS 1 may not be left out",
-            ),
-        };
-        End::refused(kind, self.session.close(code, why))
-    }
-
-    fn deliver(&mut self, first: Delivery) {
-        let mut next = Some(first);
-        while let Some(Delivery { message, qos }) = next {
-            match self.session.deliver(&message, qos) {
-                Delivered::Sent => self.shared.meters.delivered.increment(1),
-                Delivered::TooLarge => self.shared.meters.dropped_too_large.increment(1),
-            }
-            let room = self.session.can_deliver() && self.session.outbox().len() < OUTBOX_BYTES_MAX;
-            let mailbox = self.member.as_mut().and_then(|member| member.mailbox.as_mut());
-            next = mailbox.filter(|_| room).and_then(|mailbox| mailbox.try_recv().ok());
-        }
+        ending::kicked(&mut self.session, reason)
     }
 }
 
-/// The end.
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// The server stops: acknowledgements that are owed leave, then the client is told.
-    async fn drain(&mut self) -> End {
-        let drain_time_max = self.shared.config.drain_time_max;
-        let settled = async {
-            while !self.waiting.is_empty() {
-                let outcome = self.waiting.next().await;
-                if let Some(end) = self.settle(outcome) {
-                    return Some(end);
-                }
-                if self.socket.drain(self.session.outbox()).await.is_err() {
-                    break;
-                }
-            }
-            None
-        };
-        let ended = match timeout(drain_time_max, settled).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                warn!(client_id = %self.client_id, "MQTT: stopped before all messages were kept; they are not acknowledged");
-                self.waiting = Waiting::default();
-                None
-            }
-        };
-        let closing = self.session.close(ReasonCode::SERVER_SHUTTING_DOWN, "the server is shutting down");
-        // A device is not dead because the server goes: wills stay unsent.
-        End { send_will: false, ..ended.unwrap_or_else(|| End::parted(closing.why)) }
-    }
-
-    async fn finish(mut self, end: End) {
-        match end.refusal {
-            Some(kind) => self.report(kind, &end.why),
-            None => info!(peer = %self.peer.address, client_id = %self.client_id, why = %end.why, "MQTT: disconnected"),
-        }
-        self.half_open = None;
-        if let Some(member) = self.member.take() {
-            self.shared.hub.leave(member.id, &self.client_id, self.session.filters());
-            if let Some(will) = self.session.take_will().filter(|_| end.send_will) {
-                self.send_will(&member, will);
-            }
-        }
-        let farewell = async {
-            self.socket.drain(self.session.outbox()).await?;
-            self.socket.shutdown().await
-        };
-        // Nothing can be done for a peer that no longer listens.
-        let _ = timeout(FAREWELL_TIME_MAX, farewell).await;
-        let drain_time_max = self.shared.config.drain_time_max;
-        let kept = async {
-            while !self.waiting.is_empty() {
-                if let Err(error) = self.waiting.next().await {
-                    log_storage(&self.client_id, &error);
-                    break;
-                }
-            }
-        };
-        if timeout(drain_time_max, kept).await.is_err() {
-            warn!(client_id = %self.client_id, "MQTT: gave up waiting for a closed connection's messages to be kept");
-        }
-    }
+/// What came of the packets that were there.
+enum Taken {
+    All,
+    /// To be decided, which takes time.
+    Connect(kilter_mqtt::session::ConnectRequest),
+    Ended(End),
 }
 
-/// Pending for ever without a mailbox, so that it can stand in a `select!`.
-async fn next_delivery(member: &mut Option<Member>) -> Delivery {
-    match member.as_mut().and_then(|member| member.mailbox.as_mut()) {
-        Some(mailbox) => match mailbox.recv().await {
-            Some(delivery) => delivery,
-            None => std::future::pending().await,
-        },
-        None => std::future::pending().await,
-    }
+/// Whether a message waits for the sessions' store before it is handed on.
+fn goes_by_steps(member: &Member, qos: QoS) -> bool {
+    member.stored && qos == QoS::ExactlyOnce
 }

@@ -1,8 +1,12 @@
 //! Messages in: to the pipeline, to subscribers, and their acknowledgements.
 
-use super::{Connection, End, Member, Shared, admission::code_of};
-use crate::{batch::Settled, refusals::Kind};
-use futures::future::BoxFuture;
+use super::{Connection, admission::code_of, ending::End, goes_by_steps};
+use crate::{
+    batch::{After, Settled},
+    refusals::Kind,
+    store::busy,
+};
+use futures::{FutureExt, future::BoxFuture};
 use kilter_core::{
     Action,
     ports::{
@@ -10,19 +14,52 @@ use kilter_core::{
         stream::{StreamError, StreamErrorKind},
     },
 };
-use kilter_mqtt::{ReasonCode, packet::Will, session::Inbound};
-use std::sync::Arc;
+use kilter_mqtt::{ReasonCode, session::Inbound};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{error, warn};
 
+/// Why a message was not taken in.
+pub(super) enum NotTaken {
+    Refused(Refusal),
+    RetainedFull,
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(super) fn publish(&mut self, mut batch: Vec<Inbound>) -> Option<End> {
+    /// In their order; those that must be on disk first go their own way.
+    pub(super) fn publish(&mut self, batch: Vec<Inbound>) -> Option<End> {
+        let member = self.member.as_ref()?;
+        if !batch.iter().any(|inbound| inbound.retain || goes_by_steps(member, inbound.qos)) {
+            return self.take_in(batch);
+        }
+        let mut plain = Vec::new();
+        for inbound in batch {
+            if goes_by_steps(self.member.as_ref()?, inbound.qos) {
+                self.intend(inbound);
+            } else if let Err(why) = self.check_retained(&inbound) {
+                let ended = self.take_in(std::mem::take(&mut plain)).or_else(|| self.not_taken(inbound, why));
+                if ended.is_some() {
+                    return ended;
+                }
+            } else {
+                plain.push(inbound);
+            }
+        }
+        self.take_in(plain)
+    }
+
+    fn take_in(&mut self, mut batch: Vec<Inbound>) -> Option<End> {
         while !batch.is_empty() {
             let client = self.member.as_ref().map(|member| member.client.clone())?;
             let messages = batch.iter().map(|inbound| InboundMessage {
                 topic: inbound.topic.clone(),
                 payload: inbound.payload.clone(),
-                retain: false,
+                retain: inbound.retain,
                 properties: inbound.properties.clone(),
                 arrival: None,
             });
@@ -42,19 +79,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn accepted(&mut self, batch: &[Inbound], durable: BoxFuture<'static, Result<(), StreamError>>) {
         let mut receipts = batch.iter().filter_map(|inbound| inbound.receipt);
-        let first = receipts.next();
-        let receipts = first.map(|first| (first, receipts.next_back().unwrap_or(first)));
-        self.waiting.push(durable, receipts, batch.iter().map(|inbound| inbound.payload.len()).sum());
-        let Shared { hub, ingest, meters, refusals, .. } = &*self.shared;
-        meters.received.increment(batch.len() as u64);
+        let after = match receipts.next() {
+            Some(first) => After::Acknowledge(first, receipts.next_back().unwrap_or(first)),
+            None => After::Nothing,
+        };
+        let hub = &self.shared.hub;
+        self.shared.meters.received.increment(batch.len() as u64);
+        let mut ticket = 0;
         if let Some(member) = &self.member {
-            for inbound in batch {
-                hub.fan_out(Some(member.id), inbound, &**ingest, meters, refusals);
+            let context = self.shared.context();
+            let tickets = batch.iter().map(|inbound| hub.fan_out(Some(member.kept.id), inbound, &context));
+            ticket = tickets.max().unwrap_or(0);
+        }
+        let durable = match ticket {
+            0 => durable,
+            _ if !hub.store.has_room() => futures::future::ready(Err(busy())).boxed(),
+            _ => {
+                let kept = hub.store.wait(ticket);
+                async move { futures::try_join!(durable, kept).map(drop) }.boxed()
+            }
+        };
+        self.waiting.push(durable, after, batch.iter().map(|inbound| inbound.payload.len()).sum());
+    }
+
+    /// Whether a message that asks to be retained may be.
+    pub(super) fn check_retained(&self, inbound: &Inbound) -> Result<(), NotTaken> {
+        let Some(member) = self.member.as_ref().filter(|_| inbound.retain) else { return Ok(()) };
+        self.shared.ingest.authorize(&member.client, Action::RetainPublish, &inbound.topic)?;
+        match self.shared.hub.retained.has_room(&inbound.topic, inbound.payload.len()) {
+            true => Ok(()),
+            false => Err(NotTaken::RetainedFull),
+        }
+    }
+
+    pub(super) fn not_taken(&mut self, inbound: Inbound, why: NotTaken) -> Option<End> {
+        match why {
+            NotTaken::Refused(refusal) => self.refused(inbound, Some(refusal)),
+            NotTaken::RetainedFull => {
+                let why = "as many messages are retained as may be (mqtt.retained_max, mqtt.retained_bytes_max)";
+                self.refused_with(&inbound, ReasonCode::QUOTA_EXCEEDED, why)
             }
         }
     }
 
-    fn refused(&mut self, inbound: Inbound, refusal: Option<Refusal>) -> Option<End> {
+    pub(super) fn refused(&mut self, inbound: Inbound, refusal: Option<Refusal>) -> Option<End> {
         let refusal = refusal.unwrap_or_else(|| Refusal {
             kind: RefusalKind::NotAllowed,
             reason: "the pipeline did not take it and gave no reason".into(),
@@ -62,8 +130,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if matches!(refusal.kind, RefusalKind::UnknownCertificate | RefusalKind::CertificateNotActive) {
             return Some(self.disown(&refusal));
         }
-        let why = format!("{} on {:?}: {refusal}", Action::Publish.name(), inbound.topic);
-        match self.session.publish_refused(inbound.receipt, code_of(refusal.kind), why.clone()) {
+        self.refused_with(&inbound, code_of(refusal.kind), &refusal.to_string())
+    }
+
+    fn refused_with(&mut self, inbound: &Inbound, code: ReasonCode, why: &str) -> Option<End> {
+        let why = format!("{} on {:?}: {why}", Action::Publish.name(), inbound.topic);
+        match self.session.publish_refused(inbound.receipt, code, why.clone()) {
             Some(closing) => Some(End::refused(Kind::Publish, closing)),
             None => {
                 self.report(Kind::Publish, &why);
@@ -73,11 +145,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     pub(super) fn settle(&mut self, outcome: Result<Settled, StreamError>) -> Option<End> {
-        match outcome {
-            Ok(settled) => {
-                if let Some((first, last)) = settled.receipts {
-                    self.session.settle(first, last);
-                }
+        match outcome.map(|settled| settled.after) {
+            Ok(After::Nothing) => None,
+            Ok(After::Acknowledge(first, last)) => {
+                self.session.settle(first, last);
+                None
+            }
+            Ok(After::HandOn(inbound)) => {
+                self.handed_on(&inbound);
                 None
             }
             Err(error) => {
@@ -90,32 +165,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Some(End::refused(Kind::Storage, self.session.close(code, why)))
             }
         }
-    }
-
-    pub(super) fn send_will(&mut self, member: &Member, will: Will) {
-        let message = InboundMessage {
-            topic: Arc::clone(&will.topic),
-            payload: will.payload.clone(),
-            retain: false,
-            properties: None,
-            arrival: None,
-        };
-        let accepted = self.shared.ingest.publish(&member.client, vec![message]);
-        if let Some(refusal) = accepted.refusal {
-            self.report(Kind::Will, &format!("will, {} on {:?}: {refusal}", Action::Publish.name(), will.topic));
-            return;
-        }
-        let Shared { hub, ingest, meters, refusals, .. } = &*self.shared;
-        meters.received.increment(1);
-        self.waiting.push(accepted.durable, None, will.payload.len());
-        let inbound = Inbound {
-            topic: will.topic,
-            payload: will.payload,
-            qos: will.qos,
-            properties: will.properties.map(Arc::from),
-            receipt: None,
-        };
-        hub.fan_out(Some(member.id), &inbound, &**ingest, meters, refusals);
     }
 }
 

@@ -7,14 +7,17 @@ use kilter_core::{
     Action, CertificateId, Offset, ShardId, StreamName,
     ports::{
         clock::SystemClock,
+        deliver::Deliver,
         ingest::{
             Accepted, Client, ClientIdentity, ConnectAttributes, InboundMessage, Ingest, Principal, PublishAgainError,
             Refusal, RefusalKind,
         },
         stream::{StreamError, StreamErrorKind},
+        table::{Table, Write as TableWrite},
     },
 };
 use kilter_door_mqtt::{MqttClient, MqttConfig, Options, TlsIdentity, Version, bind, client::connect_tls};
+use kilter_testkit::MemoryTable;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use std::{
     collections::{HashMap, HashSet},
@@ -77,6 +80,8 @@ pub struct FakeIngest {
 #[derive(Default)]
 struct State {
     revoked: HashSet<Vec<u8>>,
+    /// Client ids that begin like this may connect as well.
+    also: Option<String>,
     revision: u64,
     forgetful: bool,
     received: Vec<(String, String, Bytes)>,
@@ -104,6 +109,10 @@ impl FakeIngest {
         let mut state = self.state.lock().unwrap();
         state.revoked.insert(credentials.der.clone());
         state.revision += 1;
+    }
+
+    pub fn allow(&self, client_ids: &str) {
+        self.state.lock().unwrap().also = Some(client_ids.to_owned());
     }
 
     /// Keeps nothing from now on: for benchmarks.
@@ -169,7 +178,8 @@ impl Ingest for FakeIngest {
 
     fn connect(&self, principal: &Principal, attributes: &ConnectAttributes<'_>) -> Result<Client, Refusal> {
         let client_id = attributes.client_id;
-        if !client_id.starts_with("dev") {
+        let also = self.state.lock().unwrap().also.clone();
+        if !client_id.starts_with("dev") && also.is_none_or(|prefix| !client_id.starts_with(&prefix)) {
             return Err(refusal(RefusalKind::ClientIdNotAllowed, "no policy allows this client id"));
         }
         let certificate = principal.certificate.clone();
@@ -226,6 +236,8 @@ pub struct House {
     pub addr: SocketAddr,
     pub authority: Authority,
     pub ingest: Arc<FakeIngest>,
+    pub sessions: Arc<dyn Table>,
+    pub deliver: Arc<dyn Deliver>,
     pub shutdown: CancellationToken,
     pub server: JoinHandle<()>,
 }
@@ -236,18 +248,51 @@ impl House {
     }
 
     pub async fn open_with(change: impl FnOnce(&mut MqttConfig)) -> Self {
+        Self::build(Authority::new(CA_NAME), FakeIngest::new(), Arc::new(MemoryTable::new()), change).await
+    }
+
+    /// Ends this one and starts another with the same sessions, as a restart does.
+    pub async fn reopen(self) -> Self {
+        self.reopen_with(|_| {}).await
+    }
+
+    pub async fn reopen_with(self, change: impl FnOnce(&mut MqttConfig)) -> Self {
+        self.shutdown.cancel();
+        self.server.await.unwrap();
+        Self::build(self.authority, self.ingest, self.sessions, change).await
+    }
+
+    /// As a crash does: what is not on disk yet is lost.
+    pub async fn crash(self) -> Self {
+        let as_it_is = Arc::new(MemoryTable::new());
+        for table in ["mqtt_sessions", "mqtt_queues", "mqtt_received", "mqtt_retained"] {
+            let name: Arc<str> = table.into();
+            let items = self.sessions.scan(table, None, usize::MAX).unwrap();
+            as_it_is
+                .commit(items.into_iter().map(|item| TableWrite::put(&name, item.pk, item.sk, item.value)).collect())
+                .unwrap();
+        }
+        self.server.abort();
+        Self::build(self.authority, self.ingest, as_it_is, |_| {}).await
+    }
+
+    async fn build(
+        authority: Authority,
+        ingest: Arc<FakeIngest>,
+        sessions: Arc<dyn Table>,
+        change: impl FnOnce(&mut MqttConfig),
+    ) -> Self {
         log();
-        let authority = Authority::new(CA_NAME);
         let server = authority.issue(ExtendedKeyUsagePurpose::ServerAuth, |_| {});
         let identity =
             TlsIdentity { ca_pem: authority.pem(), server_cert_pem: server.cert_pem, server_key_pem: server.key_pem };
-        let ingest = FakeIngest::new();
         let mut config = MqttConfig::new("127.0.0.1:0".parse().unwrap());
         change(&mut config);
-        let door = bind(config, identity, ingest.clone(), Arc::new(SystemClock)).await.unwrap();
+        let door = bind(config, identity, ingest.clone(), Arc::new(SystemClock), sessions.clone()).await.unwrap();
+        let deliver = door.deliver();
         let (addr, shutdown) = (door.local_addr(), CancellationToken::new());
         let server = tokio::spawn(door.run(shutdown.clone()));
-        Self { addr, authority, ingest, shutdown, server }
+        Self { addr, authority, ingest, sessions, deliver, shutdown, server }
     }
 
     pub fn options(&self, client_id: &str, version: Version) -> Options {

@@ -115,6 +115,7 @@ async fn a_client_id_that_no_policy_allows_is_refused() {
     for version in [Version::V311, Version::V5] {
         let Err(error) = MqttClient::connect(house.options("intruder", version)).await else { panic!("it got in") };
         assert!(matches!(error, ClientError::Refused(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID)), "{error}");
+        // An assigned identifier must be allowed as any other.
         let Err(error) = MqttClient::connect(house.options("", version)).await else { panic!("it got in") };
         assert!(matches!(error, ClientError::Refused(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID)), "{error}");
     }

@@ -89,10 +89,9 @@ async fn what_breaks_the_protocol_is_closed_with_its_reason() {
         (b"\x40\x80\x80\x80\x80\x01", ReasonCode::MALFORMED_PACKET),
         (b"\x30\x05\0\x01\xff\0x", ReasonCode::MALFORMED_PACKET),
         (b"\x34\x07\0\x03t/x\0\x01", ReasonCode::MALFORMED_PACKET),
-        (b"\x34\x08\0\x03t/x\0\x01\0", ReasonCode::QOS_NOT_SUPPORTED),
-        (b"\x33\x08\0\x03t/x\0\x01\0", ReasonCode::RETAIN_NOT_SUPPORTED),
-        (b"\x30\x07\0\0\x03\x23\0\x01x", ReasonCode::TOPIC_ALIAS_INVALID),
-        (b"\x62\x02\0\x01", ReasonCode::PROTOCOL_ERROR),
+        (b"\x30\x07\0\0\x03\x23\0\x01x", ReasonCode::PROTOCOL_ERROR),
+        (b"\x30\x07\0\0\x03\x23\0\x09x", ReasonCode::TOPIC_ALIAS_INVALID),
+        (b"\xd0\0", ReasonCode::PROTOCOL_ERROR),
         (&second_connect, ReasonCode::PROTOCOL_ERROR),
         (&too_large, ReasonCode::PACKET_TOO_LARGE),
     ] {
@@ -146,6 +145,7 @@ async fn more_in_flight_than_announced_is_closed_in_5_and_waits_in_3() {
                 dup: false,
                 retain: false,
                 topic_alias: None,
+                subscription_ids: Vec::new(),
                 properties: None,
             };
             encode(&Packet::Publish(message), version, &mut bytes);

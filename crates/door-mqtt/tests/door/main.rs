@@ -6,3 +6,7 @@ mod fixtures;
 mod identity;
 mod limits;
 mod messages;
+mod raw;
+mod retained;
+mod sessions;
+mod shared;

@@ -113,7 +113,8 @@ async fn subscriptions_and_deliveries_are_authorised() {
     for (filter, code) in [
         ("other/#", ReasonCode::NOT_AUTHORIZED),
         ("t/#/x", ReasonCode::TOPIC_FILTER_INVALID),
-        ("$share/g/t/x", ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED),
+        ("$share/g/other/x", ReasonCode::NOT_AUTHORIZED),
+        ("$share/g", ReasonCode::TOPIC_FILTER_INVALID),
     ] {
         let error = client.subscribe(filter, QoS::AtLeastOnce).await.unwrap_err();
         assert!(matches!(error, ClientError::SubscribeRefused(refused) if refused == code), "{filter}: {error}");

@@ -59,7 +59,7 @@ impl Decoder {
         self.packet(first, Reader(packet)).map(Some)
     }
 
-    fn packet(&mut self, first: u8, mut body: Reader) -> Result<Packet, DecodeError> {
+    fn packet(&mut self, first: u8, body: Reader) -> Result<Packet, DecodeError> {
         let (kind, flags) = (first >> 4, first & 0x0f);
         let flags_expected = if matches!(kind, 6 | 8 | 10) { 2 } else { 0 };
         if kind != 3 && flags != flags_expected {
@@ -85,10 +85,7 @@ impl Decoder {
             12 => body.end().map(|()| Packet::PingReq),
             13 => body.end().map(|()| Packet::PingResp),
             14 => disconnect(body, v5).map(Packet::Disconnect),
-            15 if v5 => {
-                let code = if body.is_empty() { ReasonCode::SUCCESS } else { ReasonCode(body.u8()?) };
-                Ok(Packet::Auth(code))
-            }
+            15 if v5 => auth(body).map(Packet::Auth),
             _ => Err(DecodeError::Malformed("the packet type is reserved")),
         }
     }
@@ -101,11 +98,11 @@ impl Decoder {
         }
         let topic = self.topic(&body.binary()?)?;
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(packet_id(&mut body)?) };
-        let (mut topic_alias, mut properties) = (None, None);
+        let (mut topic_alias, mut properties, mut subscription_ids) = (None, None, Vec::new());
         if v5 {
             property::read(&mut body, property::PUBLISH, |id, value| match id {
                 Property::TopicAlias => topic_alias = NonZeroU16::new(value.number() as u16),
-                Property::SubscriptionId => {}
+                Property::SubscriptionId => subscription_ids.push(value.number()),
                 _ => take_message(&mut properties, id, value),
             })?;
         }
@@ -113,7 +110,8 @@ impl Decoder {
             return Err(DecodeError::Protocol("a message has no topic"));
         }
         let payload = body.rest();
-        Ok(Publish { topic, payload, qos, packet_id, dup, retain: flags & 1 != 0, topic_alias, properties })
+        let retain = flags & 1 != 0;
+        Ok(Publish { topic, payload, qos, packet_id, dup, retain, topic_alias, subscription_ids, properties })
     }
 
     fn topic(&mut self, bytes: &[u8]) -> Result<Arc<str>, DecodeError> {
@@ -167,6 +165,7 @@ fn connect(mut body: Reader) -> Result<Connect, DecodeError> {
         packet_bytes_max: None,
         topic_alias_max: None,
         auth_method: None,
+        response_information: false,
         problem_information: true,
     };
     if version == Version::V5 {
@@ -201,6 +200,7 @@ fn connect_properties(body: &mut Reader, connect: &mut Connect) -> Result<(), De
         Property::ReceiveMax => connect.receive_max = NonZeroU16::new(value.number() as u16),
         Property::PacketBytesMax => connect.packet_bytes_max = Some(value.number()),
         Property::TopicAliasMax => connect.topic_alias_max = Some(value.number() as u16),
+        Property::RequestResponseInformation => connect.response_information = value.number() == 1,
         Property::RequestProblemInformation => connect.problem_information = value.number() == 1,
         Property::AuthMethod => connect.auth_method = value.text(),
         Property::AuthData => auth_data = true,
@@ -277,6 +277,7 @@ fn conn_ack(mut body: Reader, v5: bool) -> Result<ConnAck, DecodeError> {
         Property::SubscriptionIdsAvailable => ack.subscription_ids_available = Some(value.number() == 1),
         Property::SharedAvailable => ack.shared_available = Some(value.number() == 1),
         Property::ServerKeepAlive => ack.server_keep_alive = Some(value.number() as u16),
+        Property::ResponseInformation => ack.response_information = value.text(),
         _ => {}
     })?;
     body.end()?;
@@ -286,15 +287,39 @@ fn conn_ack(mut body: Reader, v5: bool) -> Result<ConnAck, DecodeError> {
 const ACK: Allowed = Allowed::these(&[Property::ReasonString, Property::User]);
 
 fn ack(mut body: Reader, v5: bool) -> Result<Ack, DecodeError> {
-    let mut ack = Ack { packet_id: packet_id(&mut body)?, code: ReasonCode::SUCCESS };
+    let mut ack = Ack::new(packet_id(&mut body)?, ReasonCode::SUCCESS);
     if v5 && !body.is_empty() {
         ack.code = ReasonCode(body.u8()?);
         if !body.is_empty() {
-            property::read(&mut body, ACK, |_, _| {})?;
+            property::read(&mut body, ACK, reason_into(&mut ack.reason_string))?;
         }
     }
     body.end()?;
     Ok(ack)
+}
+
+/// Takes the reason string; user properties of acknowledgements are checked and dropped.
+fn reason_into(reason: &mut Option<String>) -> impl FnMut(Property, Value) {
+    |id, value| {
+        if id == Property::ReasonString {
+            *reason = value.text();
+        }
+    }
+}
+
+/// Checked whole, so that it can be refused by name: nobody authenticates this way here.
+fn auth(mut body: Reader) -> Result<ReasonCode, DecodeError> {
+    const ALLOWED: Allowed =
+        Allowed::these(&[Property::AuthMethod, Property::AuthData, Property::ReasonString, Property::User]);
+    let mut code = ReasonCode::SUCCESS;
+    if !body.is_empty() {
+        code = ReasonCode(body.u8()?);
+        if !body.is_empty() {
+            property::read(&mut body, ALLOWED, |_, _| {})?;
+        }
+    }
+    body.end()?;
+    Ok(code)
 }
 
 fn subscribe(mut body: Reader, v5: bool) -> Result<Subscribe, DecodeError> {
@@ -369,14 +394,15 @@ fn sub_ack(body: Reader, v5: bool) -> Result<Codes, DecodeError> {
 
 fn codes(mut body: Reader, v5: bool, expected: bool) -> Result<Codes, DecodeError> {
     let packet_id = packet_id(&mut body)?;
+    let mut reason_string = None;
     if v5 {
-        property::read(&mut body, ACK, |_, _| {})?;
+        property::read(&mut body, ACK, reason_into(&mut reason_string))?;
     }
     let codes: Vec<ReasonCode> = body.rest().iter().copied().map(ReasonCode).collect();
     if codes.is_empty() == expected {
         return Err(DecodeError::Malformed("the number of result codes is wrong"));
     }
-    Ok(Codes { packet_id, codes })
+    Ok(Codes { packet_id, codes, reason_string })
 }
 
 fn disconnect(mut body: Reader, v5: bool) -> Result<Disconnect, DecodeError> {

@@ -18,10 +18,10 @@ pub fn encode(packet: &Packet, version: Version, out: &mut BytesMut) {
         Packet::Connect(connect) => framed(0x10, out, |body| connect_body(connect, body)),
         Packet::ConnAck(ack) => framed(0x20, out, |body| conn_ack_body(ack, v5, body)),
         Packet::Publish(message) => publish(message, version, out),
-        Packet::PubAck(ack) => acknowledge(0x40, *ack, v5, out),
-        Packet::PubRec(ack) => acknowledge(0x50, *ack, v5, out),
-        Packet::PubRel(ack) => acknowledge(0x62, *ack, v5, out),
-        Packet::PubComp(ack) => acknowledge(0x70, *ack, v5, out),
+        Packet::PubAck(ack) => acknowledge(0x40, ack, v5, out),
+        Packet::PubRec(ack) => acknowledge(0x50, ack, v5, out),
+        Packet::PubRel(ack) => acknowledge(0x62, ack, v5, out),
+        Packet::PubComp(ack) => acknowledge(0x70, ack, v5, out),
         Packet::Subscribe(request) => framed(0x82, out, |body| subscribe_body(request, v5, body)),
         Packet::SubAck(answer) => framed(0x90, out, |body| codes_body(answer, v5, true, body)),
         Packet::Unsubscribe(request) => framed(0xa2, out, |body| unsubscribe_body(request, v5, body)),
@@ -44,6 +44,9 @@ fn publish_block(message: &Publish, version: Version) -> Option<Block> {
     (version == Version::V5).then(|| {
         let mut block = Block::default();
         block.two(Property::TopicAlias, message.topic_alias.map(u16::from));
+        for id in &message.subscription_ids {
+            block.variable(Property::SubscriptionId, Some(*id));
+        }
         if let Some(properties) = &message.properties {
             block.message(properties);
         }
@@ -74,7 +77,16 @@ fn publish(message: &Publish, version: Version, out: &mut BytesMut) {
     out.put_slice(&message.payload);
 }
 
-fn acknowledge(first: u8, ack: Ack, v5: bool, out: &mut BytesMut) {
+fn acknowledge(first: u8, ack: &Ack, v5: bool, out: &mut BytesMut) {
+    if let Some(reason) = ack.reason_string.as_deref().filter(|_| v5) {
+        return framed(first, out, |body| {
+            body.put_u16(ack.packet_id.get());
+            body.put_u8(ack.code.0);
+            let mut block = Block::default();
+            block.text(Property::ReasonString, Some(reason));
+            block.write(body);
+        });
+    }
     let with_code = v5 && ack.code != ReasonCode::SUCCESS;
     out.put_u8(first);
     out.put_u8(if with_code { 3 } else { 2 });
@@ -111,6 +123,9 @@ fn connect_body(connect: &Connect, body: &mut BytesMut) {
         block.four(Property::PacketBytesMax, connect.packet_bytes_max);
         block.two(Property::TopicAliasMax, connect.topic_alias_max);
         block.text(Property::AuthMethod, connect.auth_method.as_deref());
+        if connect.response_information {
+            block.byte(Property::RequestResponseInformation, Some(1));
+        }
         if !connect.problem_information {
             block.byte(Property::RequestProblemInformation, Some(0));
         }
@@ -157,6 +172,7 @@ fn conn_ack_body(ack: &ConnAck, v5: bool, body: &mut BytesMut) {
     block.flag(Property::SubscriptionIdsAvailable, ack.subscription_ids_available);
     block.flag(Property::SharedAvailable, ack.shared_available);
     block.two(Property::ServerKeepAlive, ack.server_keep_alive);
+    block.text(Property::ResponseInformation, ack.response_information.as_deref());
     block.write(body);
 }
 
@@ -194,7 +210,9 @@ fn subscribe_body(request: &Subscribe, v5: bool, body: &mut BytesMut) {
 fn codes_body(answer: &Codes, v5: bool, subscribed: bool, body: &mut BytesMut) {
     body.put_u16(answer.packet_id.get());
     if v5 {
-        Block::default().write(body);
+        let mut block = Block::default();
+        block.text(Property::ReasonString, answer.reason_string.as_deref());
+        block.write(body);
     }
     if v5 || subscribed {
         body.extend(answer.codes.iter().map(|code| if v5 || !code.is_error() { code.0 } else { 0x80 }));

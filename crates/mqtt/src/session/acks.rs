@@ -1,9 +1,9 @@
 //! Acknowledgements that the server owes: each exactly once, in the order of the messages (MQTT 5 §4.6).
 
-use crate::{PacketId, ReasonCode};
+use crate::{PacketId, QoS, ReasonCode};
 use std::collections::VecDeque;
 
-/// A place in the row of messages that wait for their PUBACK. Consecutive messages have consecutive receipts.
+/// A place in the row of messages that wait for their PUBACK or PUBREC. Consecutive messages have consecutive receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Receipt(u64);
 
@@ -11,7 +11,14 @@ pub struct Receipt(u64);
 pub struct OwedAcks {
     /// The receipt of the first in the row.
     first: u64,
-    row: VecDeque<(PacketId, Option<ReasonCode>)>,
+    row: VecDeque<Owed>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Owed {
+    packet_id: PacketId,
+    qos: QoS,
+    outcome: Option<ReasonCode>,
 }
 
 impl OwedAcks {
@@ -19,8 +26,9 @@ impl OwedAcks {
         self.row.len()
     }
 
-    pub fn owe(&mut self, packet_id: PacketId) -> Receipt {
-        self.row.push_back((packet_id, None));
+    /// `qos` is 1 (PUBACK) or 2 (PUBREC).
+    pub fn owe(&mut self, packet_id: PacketId, qos: QoS) -> Receipt {
+        self.row.push_back(Owed { packet_id, qos, outcome: None });
         Receipt(self.first + self.row.len() as u64 - 1)
     }
 
@@ -28,18 +36,18 @@ impl OwedAcks {
     pub fn settle(&mut self, first: Receipt, last: Receipt, code: ReasonCode) {
         let from = first.0.saturating_sub(self.first);
         let Some(to) = last.0.checked_sub(self.first) else { return };
-        for (_, outcome) in self.row.iter_mut().take(to as usize + 1).skip(from as usize) {
-            outcome.get_or_insert(code);
+        for owed in self.row.iter_mut().take(to as usize + 1).skip(from as usize) {
+            owed.outcome.get_or_insert(code);
         }
     }
 
     /// The next acknowledgement that may leave: `None` while the first message of the row is not settled.
-    pub fn release(&mut self) -> Option<(PacketId, ReasonCode)> {
-        let (packet_id, outcome) = *self.row.front()?;
-        let code = outcome?;
+    pub fn release(&mut self) -> Option<(PacketId, QoS, ReasonCode)> {
+        let owed = *self.row.front()?;
+        let code = owed.outcome?;
         self.row.pop_front();
         self.first += 1;
-        Some((packet_id, code))
+        Some((owed.packet_id, owed.qos, code))
     }
 }
 
@@ -49,18 +57,19 @@ mod tests {
 
     #[test]
     fn acknowledgements_leave_in_order_and_once() {
+        let (one, two) = (QoS::AtLeastOnce, QoS::ExactlyOnce);
         let mut owed = OwedAcks::default();
         let id = |n| PacketId::new(n).unwrap();
-        let a = owed.owe(id(7));
-        let b = owed.owe(id(3));
-        let c = owed.owe(id(9));
+        let a = owed.owe(id(7), one);
+        let b = owed.owe(id(3), two);
+        let c = owed.owe(id(9), one);
         owed.settle(b, c, ReasonCode::SUCCESS);
         assert_eq!(owed.release(), None);
         owed.settle(a, a, ReasonCode::NOT_AUTHORIZED);
         owed.settle(a, c, ReasonCode::SUCCESS);
-        assert_eq!(owed.release(), Some((id(7), ReasonCode::NOT_AUTHORIZED)));
-        assert_eq!(owed.release(), Some((id(3), ReasonCode::SUCCESS)));
-        assert_eq!(owed.release(), Some((id(9), ReasonCode::SUCCESS)));
+        assert_eq!(owed.release(), Some((id(7), one, ReasonCode::NOT_AUTHORIZED)));
+        assert_eq!(owed.release(), Some((id(3), two, ReasonCode::SUCCESS)));
+        assert_eq!(owed.release(), Some((id(9), one, ReasonCode::SUCCESS)));
         assert_eq!(owed.release(), None);
         owed.settle(c, c, ReasonCode::SUCCESS);
         assert_eq!(owed.len(), 0);

@@ -1,32 +1,53 @@
 //! CONNECT and CONNACK (MQTT 5 §3.1, §3.2): what is refused by rule, what the door decides, what is announced.
 
-use super::{Closing, INBOUND_INFLIGHT_MAX, Session, State, Todo, closing};
+use super::{CLIENT_ID_BYTES_MAX, Closing, KEEP_ALIVE_SECONDS_MAX, Session, State, Todo, closing};
 use crate::{
-    DecodeError, Packet, QoS, ReasonCode, Version,
+    DecodeError, Packet, PacketId, ReasonCode, Version,
     packet::{ConnAck, Connect, Will},
     topics,
 };
 use std::{borrow::Cow, num::NonZeroU16, sync::Arc, time::Duration};
 
-/// AWS IoT's limit, in bytes.
-pub const CLIENT_ID_BYTES_MAX: usize = 128;
-
-/// AWS IoT's longest keep-alive, in seconds; also what a client gets that asks for none, because a peer that
-/// vanished without a word must not hold its connection for ever.
-pub const KEEP_ALIVE_SECONDS_MAX: u16 = 1200;
-
 /// Who asks to be let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectRequest {
+    /// Empty: the door must think one up, and say so in [`Admission::assigned_client_id`].
     pub client_id: String,
+    /// What is kept of an earlier session of this client is to be discarded.
+    pub clean: bool,
+    /// Seconds that the session is to outlive its connection.
+    pub session_expiry: u32,
     /// Must be authorised as a publish before the client is accepted.
-    pub will_topic: Option<Arc<str>>,
+    pub will: Option<WillRequest>,
+    /// The client asks where it may have answers sent.
+    pub response_information: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WillRequest {
+    pub topic: Arc<str>,
+    pub retain: bool,
+}
+
+/// What the door knows about a client that it lets in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// An earlier session goes on.
+    pub session_present: bool,
+    /// Its subscriptions.
+    pub filters: Vec<String>,
+    /// Its QoS 2 messages that were taken in and not yet released.
+    pub received: Vec<PacketId>,
+    pub assigned_client_id: Option<String>,
+    pub response_information: Option<String>,
 }
 
 impl Session {
     pub(super) fn connect(&mut self, connect: Connect, now: Duration) -> Todo {
         self.version = connect.version;
         self.state = State::Deciding;
+        self.problem_information = connect.problem_information;
+        self.client_packet_bytes_max = connect.packet_bytes_max.unwrap_or(u32::MAX);
         if let Err((code, why)) = self.check(&connect) {
             return Todo::Close(self.refuse(code, why));
         }
@@ -35,20 +56,31 @@ impl Session {
         self.keep_alive_max_announced = (seconds != asked).then_some(seconds);
         self.keep_alive = Duration::from_millis(u64::from(seconds) * 1500);
         self.last_heard = now;
-        self.session_expiry = connect.session_expiry.unwrap_or(0);
-        self.client_packet_bytes_max = connect.packet_bytes_max.unwrap_or(u32::MAX);
-        if let Some(receive_max) = connect.receive_max {
-            self.window.limit(receive_max);
-        }
+        // A session of 3.1.1 that is not clean has no end of its own.
+        let expiry = match connect.version {
+            Version::V311 if connect.clean => 0,
+            Version::V311 => u32::MAX,
+            Version::V5 => connect.session_expiry.unwrap_or(0),
+        };
+        self.session_expiry = expiry.min(self.limits.session_expiry_max);
+        self.session_expiry_announced = self.session_expiry != expiry;
+        self.client_receive_max = connect.receive_max.map_or(u16::MAX, NonZeroU16::get);
+        self.client_topic_aliases_max = connect.topic_alias_max.unwrap_or(0);
         self.will = connect.will;
-        let will_topic = self.will.as_ref().map(|will| will.topic.clone());
-        Todo::Connect(ConnectRequest { client_id: connect.client_id, will_topic })
+        let will = self.will.as_ref().map(|will| WillRequest { topic: will.topic.clone(), retain: will.retain });
+        Todo::Connect(ConnectRequest {
+            client_id: connect.client_id,
+            clean: connect.clean,
+            session_expiry: self.session_expiry,
+            will,
+            response_information: connect.response_information,
+        })
     }
 
     fn check(&self, connect: &Connect) -> Result<(), (ReasonCode, Cow<'static, str>)> {
-        // An identifier assigned by the server could not be what a policy allows.
-        if connect.client_id.is_empty() {
-            return Err((ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, "the client identifier is empty".into()));
+        if connect.client_id.is_empty() && connect.version == Version::V311 && !connect.clean {
+            let why = "the client identifier is empty and the session is to be kept";
+            return Err((ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, why.into()));
         }
         if connect.client_id.len() > CLIENT_ID_BYTES_MAX {
             let why = format!("the client identifier has more than {CLIENT_ID_BYTES_MAX} bytes");
@@ -69,13 +101,6 @@ impl Session {
             };
             return Err((code, format!("the will's topic {:?} is refused: {why}", will.topic).into()));
         }
-        if will.qos == QoS::ExactlyOnce {
-            return Err((ReasonCode::QOS_NOT_SUPPORTED, "the will has QoS 2; use 0 or 1".into()));
-        }
-        if will.retain && self.version == Version::V5 {
-            let why = "the will asks to be retained; retained messages are not available";
-            return Err((ReasonCode::RETAIN_NOT_SUPPORTED, why.into()));
-        }
         if will.payload.len() > self.limits.payload_bytes_max {
             return Err((ReasonCode::PACKET_TOO_LARGE, "the will's payload is over the limit".into()));
         }
@@ -83,33 +108,36 @@ impl Session {
     }
 
     /// Lets the client in. Answers [`Todo::Connect`].
-    pub fn accept(&mut self) {
+    pub fn accept(&mut self, admission: Admission) {
         if self.state != State::Deciding {
             return;
         }
         self.state = State::Open;
+        self.filters = admission.filters;
+        self.inflow.resume(admission.received);
+        let limits = &self.limits;
         let ack = match self.version {
-            Version::V311 => ConnAck::default(),
+            Version::V311 => ConnAck { session_present: admission.session_present, ..ConnAck::default() },
             Version::V5 => ConnAck {
-                session_expiry: (self.session_expiry > 0).then_some(0),
-                receive_max: NonZeroU16::new(INBOUND_INFLIGHT_MAX),
-                qos_max: Some(1),
-                retain_available: Some(false),
-                packet_bytes_max: Some(self.limits.packet_bytes_max),
-                topic_alias_max: Some(0),
-                subscription_ids_available: Some(false),
-                shared_available: Some(false),
+                session_present: admission.session_present,
+                session_expiry: self.session_expiry_announced.then_some(self.session_expiry),
+                receive_max: NonZeroU16::new(limits.inflight_max),
+                packet_bytes_max: Some(limits.packet_bytes_max),
+                topic_alias_max: Some(limits.topic_aliases_max),
                 server_keep_alive: self.keep_alive_max_announced,
+                assigned_client_id: admission.assigned_client_id,
+                response_information: admission.response_information,
                 ..ConnAck::default()
             },
         };
-        self.send(&Packet::ConnAck(Box::new(ack)));
+        self.send(Packet::ConnAck(Box::new(ack)));
     }
 
-    /// Refuses the client. Answers [`Todo::Connect`]; tell the device only the code.
+    /// Refuses the client. Answers [`Todo::Connect`]; the device is told only the code.
     pub fn refuse(&mut self, code: ReasonCode, why: impl Into<Cow<'static, str>>) -> Closing {
         if self.state == State::Deciding {
-            self.send(&Packet::ConnAck(Box::new(ConnAck { code, ..ConnAck::default() })));
+            let reason_string = self.reason(code);
+            self.send(Packet::ConnAck(Box::new(ConnAck { code, reason_string, ..ConnAck::default() })));
         }
         self.state = State::Closed;
         self.will = None;

@@ -1,40 +1,33 @@
 //! The server's end of one connection: packets in, *what to do* out, bytes to send in the outbox.
 //!
-//! Time is a parameter: a span since any fixed moment that never runs backwards.
+//! Time is a parameter: a span since any fixed moment that never runs backwards. What outlives the connection (the
+//! messages on their way to the client, the identifiers of its QoS 2 messages) is handed in and out: see
+//! [`crate::outflow`] and [`Admission`].
 
 mod acks;
 mod connect;
-mod window;
+mod inbound;
+mod limits;
+mod outbound;
 
 pub use acks::Receipt;
-pub use connect::ConnectRequest;
+pub use connect::{Admission, ConnectRequest, WillRequest};
+pub use limits::{
+    CLIENT_ID_BYTES_MAX, INBOUND_INFLIGHT_MAX, KEEP_ALIVE_SECONDS_MAX, Limits, SESSION_EXPIRY_SECONDS_MAX,
+    SUBSCRIPTIONS_MAX, TOPIC_ALIASES_MAX,
+};
+pub use outbound::{Delivered, SubscribeRequest};
 
 use crate::{
-    DecodeError, Packet, PacketId, QoS, ReasonCode, Version, codec, encode,
-    packet::{Ack, Codes, Disconnect, MessageProperties, Publish, Subscribe, Subscription, Unsubscribe, Will},
-    topics::{self, InvalidTopic},
+    DecodeError, Packet, PacketId, QoS, ReasonCode, Version, encode,
+    packet::{Ack, Disconnect, MessageProperties, Will},
+    topics::InvalidTopic,
 };
 use acks::OwedAcks;
 use bytes::{Bytes, BytesMut};
+use inbound::Inflow;
+use outbound::AliasesOut;
 use std::{borrow::Cow, sync::Arc, time::Duration};
-use window::Window;
-
-/// Bounds that the door sets; everything else is a constant beside its use.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub payload_bytes_max: usize,
-    /// Of a whole packet; announced in CONNACK.
-    pub packet_bytes_max: u32,
-    /// From the end of the TLS handshake to CONNECT.
-    pub connect_time_max: Duration,
-}
-
-/// QoS 1 messages of a client that wait for their PUBACK; announced as Receive Maximum. Ten times AWS IoT's
-/// 100: a publisher at full speed must cover a group commit with what it has in flight.
-pub const INBOUND_INFLIGHT_MAX: u16 = 1000;
-
-/// Subscriptions of one connection (AWS IoT's limit): bounds what a client can pin in the trie.
-pub const SUBSCRIPTIONS_MAX: usize = 50;
 
 /// What the door must do with the packet just received.
 #[derive(Debug)]
@@ -47,10 +40,14 @@ pub enum Todo {
     Publish(Inbound),
     /// A message was refused by the protocol's own rules and the connection goes on; log it.
     Refused { topic: Arc<str>, why: InvalidTopic },
+    /// The client has released a QoS 2 message: forget its identifier, durably, then call [`Session::completed`].
+    Complete(PacketId),
+    /// The client has acknowledged a message: tell the [`crate::outflow::Outflow`].
+    Acknowledged(Acknowledged),
     /// Decide per filter, then call [`Session::subscribed`].
     Subscribe(SubscribeRequest),
-    /// Forget these filters; the answer is in the outbox already.
-    Unsubscribe(Vec<String>),
+    /// Forget these filters, durably, then call [`Session::unsubscribed`] with the codes.
+    Unsubscribe { packet_id: PacketId, filters: Vec<String>, codes: Vec<ReasonCode> },
     /// Send what is in the outbox, then close the connection.
     Close(Closing),
 }
@@ -60,18 +57,24 @@ pub enum Todo {
 pub struct Inbound {
     pub topic: Arc<str>,
     pub payload: Bytes,
-    /// 0 or 1.
     pub qos: QoS,
+    pub retain: bool,
     pub properties: Option<Arc<MessageProperties>>,
+    /// There for QoS 2: names the message until the client has released it.
+    pub packet_id: Option<PacketId>,
     /// There when an acknowledgement is owed.
     pub receipt: Option<Receipt>,
 }
 
-#[derive(Debug)]
-pub struct SubscribeRequest {
-    pub packet_id: PacketId,
-    /// `Err`: refused by the protocol's own rules; pass the code on to [`Session::subscribed`].
-    pub filters: Vec<Result<Subscription, (Subscription, ReasonCode)>>,
+/// What the client says about a message that was sent to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// QoS 1: it is done.
+    Ack(PacketId),
+    /// QoS 2: it has the message, or (an error code) does not want it.
+    Received(PacketId, ReasonCode),
+    /// QoS 2: it is done.
+    Complete(PacketId),
 }
 
 /// Why a connection ends. [`Session::take_will`] says what is to be published then.
@@ -81,21 +84,6 @@ pub struct Closing {
     pub why: Cow<'static, str>,
     /// The client said goodbye: nothing was wrong.
     pub by_client: bool,
-}
-
-/// A message on its way to a subscriber.
-#[derive(Debug)]
-pub struct Outbound {
-    pub topic: Arc<str>,
-    pub payload: Bytes,
-    pub properties: Option<Arc<MessageProperties>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivered {
-    Sent,
-    /// Over the client's maximum packet size: discarded as if sent (MQTT 5 §3.1.2.11.4).
-    TooLarge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,12 +107,14 @@ pub struct Session {
     keep_alive_max_announced: Option<u16>,
     last_heard: Duration,
     session_expiry: u32,
+    session_expiry_announced: bool,
     client_packet_bytes_max: u32,
-    owed: OwedAcks,
-    window: Window,
+    client_receive_max: u16,
+    client_topic_aliases_max: u16,
+    problem_information: bool,
+    inflow: Inflow,
+    aliases_out: AliasesOut,
     filters: Vec<String>,
-    /// Topics are interned by the decoder: a topic checked once is known by its address.
-    checked_topic: Option<Arc<str>>,
     outbox: BytesMut,
 }
 
@@ -139,11 +129,14 @@ impl Session {
             keep_alive_max_announced: None,
             last_heard: now,
             session_expiry: 0,
+            session_expiry_announced: false,
             client_packet_bytes_max: u32::MAX,
-            owed: OwedAcks::default(),
-            window: Window::default(),
+            client_receive_max: u16::MAX,
+            client_topic_aliases_max: 0,
+            problem_information: true,
+            inflow: Inflow::default(),
+            aliases_out: AliasesOut::default(),
             filters: Vec::new(),
-            checked_topic: None,
             outbox: BytesMut::new(),
         }
     }
@@ -161,9 +154,14 @@ impl Session {
         self.state == State::Open
     }
 
-    /// The filters that were granted, for the one who takes them out of the trie at the end.
-    pub fn filters(&self) -> &[String] {
-        &self.filters
+    /// Seconds that the session outlives its connection; `u32::MAX` is for ever. 0: it ends with it.
+    pub fn session_expiry(&self) -> u32 {
+        self.session_expiry
+    }
+
+    /// QoS 1 and 2 messages that the client takes at a time.
+    pub fn receive_max(&self) -> u16 {
+        self.client_receive_max
     }
 
     /// The next moment at which [`Session::tick`] has something to say.
@@ -200,14 +198,14 @@ impl Session {
         }
         match packet {
             Packet::Publish(message) => self.publish(message),
-            Packet::PubAck(ack) => {
-                self.window.release(ack.packet_id);
-                Todo::Nothing
-            }
+            Packet::PubAck(ack) => Todo::Acknowledged(Acknowledged::Ack(ack.packet_id)),
+            Packet::PubRec(ack) => Todo::Acknowledged(Acknowledged::Received(ack.packet_id, ack.code)),
+            Packet::PubComp(ack) => Todo::Acknowledged(Acknowledged::Complete(ack.packet_id)),
+            Packet::PubRel(ack) => self.released(ack.packet_id),
             Packet::Subscribe(request) => self.subscribe(request),
             Packet::Unsubscribe(request) => self.unsubscribe(request),
             Packet::PingReq => {
-                self.send(&Packet::PingResp);
+                self.send(Packet::PingResp);
                 Todo::Nothing
             }
             Packet::Disconnect(farewell) => self.farewell(&farewell),
@@ -220,34 +218,67 @@ impl Session {
         if self.state == State::New {
             return self.undecodable_connect(error);
         }
-        self.close(error.reason(), error.to_string())
+        self.end(error.reason(), error.to_string().into(), true)
     }
 
-    /// Ends the session. In MQTT 5 the client is told; 3.1.1 has no words for it.
+    /// Ends the connection. In MQTT 5 the client is told the code; 3.1.1 has no words for it. `why` stays here.
     pub fn close(&mut self, code: ReasonCode, why: impl Into<Cow<'static, str>>) -> Closing {
+        self.end(code, why.into(), false)
+    }
+
+    /// `tell`: `why` is about the client's own packets, and it may know.
+    fn end(&mut self, code: ReasonCode, why: Cow<'static, str>, tell: bool) -> Closing {
         if self.state == State::Open && self.version == Version::V5 {
-            self.send(&Packet::Disconnect(Disconnect { code, ..Disconnect::default() }));
+            let reason_string = tell.then(|| why.to_string());
+            self.send(Packet::Disconnect(Disconnect { code, session_expiry: None, reason_string }));
         }
         self.state = State::Closed;
         closing(code, why)
     }
 
-    /// What is to be published because the session has ended; asked once, at the end. None after a goodbye.
+    pub fn will(&self) -> Option<&Will> {
+        self.will.as_ref()
+    }
+
+    /// What is to be published because the connection has ended; asked once, at the end. None after a goodbye.
     pub fn take_will(&mut self) -> Option<Will> {
         self.will.take()
     }
 
     fn violation(&mut self, why: String) -> Todo {
-        Todo::Close(self.close(ReasonCode::PROTOCOL_ERROR, why))
+        Todo::Close(self.end(ReasonCode::PROTOCOL_ERROR, why.into(), true))
     }
 
-    fn send(&mut self, packet: &Packet) {
-        encode(packet, self.version, &mut self.outbox);
+    /// A packet over the client's maximum is sent without its reason string, or not at all (MQTT 5 §3.1.2.11.4).
+    fn send(&mut self, mut packet: Packet) {
+        let before = self.outbox.len();
+        encode(&packet, self.version, &mut self.outbox);
+        if self.outbox.len() - before <= self.client_packet_bytes_max as usize {
+            return;
+        }
+        self.outbox.truncate(before);
+        if take_reason(&mut packet) {
+            self.send(packet);
+        }
+    }
+
+    /// Reason strings of acknowledgements, where the client wants to be told.
+    fn reason(&self, code: ReasonCode) -> Option<String> {
+        let told = self.version == Version::V5 && self.problem_information && code.is_error();
+        told.then(|| code.words().to_owned())
+    }
+
+    fn ack(&self, packet_id: PacketId, code: ReasonCode) -> Ack {
+        Ack { packet_id, code, reason_string: self.reason(code) }
     }
 
     fn farewell(&mut self, farewell: &Disconnect) -> Todo {
-        if self.session_expiry == 0 && farewell.session_expiry.is_some_and(|seconds| seconds > 0) {
-            return self.violation("DISCONNECT raises a session expiry that CONNECT set to 0".into());
+        match farewell.session_expiry {
+            Some(seconds) if self.session_expiry == 0 && seconds > 0 => {
+                return self.violation("DISCONNECT raises a session expiry that CONNECT set to 0".into());
+            }
+            Some(seconds) => self.session_expiry = seconds.min(self.limits.session_expiry_max),
+            None => {}
         }
         self.state = State::Closed;
         // MQTT 5 §3.14.4: any other code asks for the will.
@@ -258,206 +289,15 @@ impl Session {
     }
 }
 
-/// Messages in.
-impl Session {
-    fn publish(&mut self, message: Publish) -> Todo {
-        let v5 = self.version == Version::V5;
-        if message.qos == QoS::ExactlyOnce {
-            return Todo::Close(self.close(ReasonCode::QOS_NOT_SUPPORTED, "a message has QoS 2; use 0 or 1"));
+fn take_reason(packet: &mut Packet) -> bool {
+    match packet {
+        Packet::ConnAck(ack) => ack.reason_string.take().is_some(),
+        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+            ack.reason_string.take().is_some()
         }
-        if message.retain && v5 {
-            let why = "a message asks to be retained; retained messages are not available";
-            return Todo::Close(self.close(ReasonCode::RETAIN_NOT_SUPPORTED, why));
-        }
-        if message.topic_alias.is_some() {
-            return Todo::Close(self.close(ReasonCode::TOPIC_ALIAS_INVALID, "topic aliases are not available"));
-        }
-        if message.payload.len() > self.limits.payload_bytes_max {
-            let why = format!("a payload has {} bytes, over the limit", message.payload.len());
-            return Todo::Close(self.close(ReasonCode::PACKET_TOO_LARGE, why));
-        }
-        let answer_to = message.properties.as_ref().and_then(|properties| properties.response_topic.as_deref());
-        if answer_to.is_some_and(|topic| topic.contains(['+', '#'])) {
-            return self.violation("a response topic has wildcards".into());
-        }
-        if v5 && message.qos == QoS::AtLeastOnce && self.owed.len() >= usize::from(INBOUND_INFLIGHT_MAX) {
-            let why = "more messages are in flight than the announced receive maximum";
-            return Todo::Close(self.close(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, why));
-        }
-        if let Err(why) = self.check_topic(&message.topic) {
-            return self.invalid_topic(message, why);
-        }
-        let receipt = message.packet_id.map(|id| self.owed.owe(id));
-        Todo::Publish(Inbound {
-            topic: message.topic,
-            payload: message.payload,
-            qos: message.qos,
-            properties: message.properties.map(Arc::from),
-            receipt,
-        })
-    }
-
-    fn check_topic(&mut self, topic: &Arc<str>) -> Result<(), InvalidTopic> {
-        if self.checked_topic.as_ref().is_some_and(|known| Arc::ptr_eq(known, topic)) {
-            return Ok(());
-        }
-        topics::check_name(topic)?;
-        self.checked_topic = Some(Arc::clone(topic));
-        Ok(())
-    }
-
-    fn invalid_topic(&mut self, message: Publish, why: InvalidTopic) -> Todo {
-        let code = match why {
-            InvalidTopic::Reserved => ReasonCode::NOT_AUTHORIZED,
-            _ => ReasonCode::TOPIC_NAME_INVALID,
-        };
-        let receipt = message.packet_id.map(|id| self.owed.owe(id));
-        match self.publish_refused(receipt, code, format!("topic {:?} is refused: {why}", message.topic)) {
-            Some(closing) => Todo::Close(closing),
-            None => Todo::Refused { topic: message.topic, why },
-        }
-    }
-
-    /// For 3.1.1, which cannot be told a receive maximum: while this is `false`, read no more.
-    pub fn has_room(&self) -> bool {
-        self.version == Version::V5 || self.owed.len() < usize::from(INBOUND_INFLIGHT_MAX)
-    }
-
-    /// QoS 1 messages whose PUBACK has not left.
-    pub fn acks_owed(&self) -> usize {
-        self.owed.len()
-    }
-
-    /// These messages, from `first` to `last` but for those already refused, are durable. PUBACKs leave in
-    /// the order of the messages, whatever the order of the calls.
-    pub fn settle(&mut self, first: Receipt, last: Receipt) {
-        self.settle_with(first, last, ReasonCode::SUCCESS);
-    }
-
-    /// The message was not taken in. MQTT 5: the client is told and goes on (nothing to say for QoS 0).
-    /// 3.1.1 has no such answer: the connection must end, as at AWS IoT.
-    pub fn publish_refused(
-        &mut self,
-        receipt: Option<Receipt>,
-        code: ReasonCode,
-        why: impl Into<Cow<'static, str>>,
-    ) -> Option<Closing> {
-        if self.version == Version::V311 {
-            return Some(self.close(code, why));
-        }
-        if let Some(receipt) = receipt {
-            self.settle_with(receipt, receipt, code);
-        }
-        None
-    }
-
-    fn settle_with(&mut self, first: Receipt, last: Receipt, code: ReasonCode) {
-        self.owed.settle(first, last, code);
-        while let Some((packet_id, code)) = self.owed.release() {
-            // After DISCONNECT nothing may follow; the client sends again what it was not told of.
-            if self.state == State::Open {
-                encode(&Packet::PubAck(Ack { packet_id, code }), self.version, &mut self.outbox);
-            }
-        }
-    }
-}
-
-/// Subscriptions, messages out.
-impl Session {
-    fn subscribe(&mut self, request: Subscribe) -> Todo {
-        if request.subscription_id.is_some() {
-            let why = "subscription identifiers are not available";
-            return Todo::Close(self.close(ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, why));
-        }
-        let mut room = SUBSCRIPTIONS_MAX.saturating_sub(self.filters.len());
-        let filters = request.filters.into_iter().map(|subscription| {
-            let code = match topics::check_filter(&subscription.filter) {
-                Err(InvalidTopic::Shared) => ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
-                Err(_) => ReasonCode::TOPIC_FILTER_INVALID,
-                Ok(()) if self.filters.contains(&subscription.filter) => return Ok(subscription),
-                Ok(()) if room == 0 => ReasonCode::QUOTA_EXCEEDED,
-                Ok(()) => {
-                    room -= 1;
-                    return Ok(subscription);
-                }
-            };
-            Err((subscription, code))
-        });
-        Todo::Subscribe(SubscribeRequest { packet_id: request.packet_id, filters: filters.collect() })
-    }
-
-    /// The QoS that a subscription is granted when it is granted.
-    pub fn granted(asked: QoS) -> QoS {
-        asked.min(QoS::AtLeastOnce)
-    }
-
-    /// Answers a SUBSCRIBE: per filter, in the request's order, the filter that was granted or why it was not.
-    pub fn subscribed(&mut self, packet_id: PacketId, outcomes: Vec<Result<(String, QoS), ReasonCode>>) {
-        let mut codes = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
-            codes.push(match outcome {
-                Ok((filter, qos)) => {
-                    if !self.filters.contains(&filter) {
-                        self.filters.push(filter);
-                    }
-                    ReasonCode(qos.level())
-                }
-                Err(code) => code,
-            });
-        }
-        if self.state == State::Open {
-            self.send(&Packet::SubAck(Codes { packet_id, codes }));
-        }
-    }
-
-    fn unsubscribe(&mut self, request: Unsubscribe) -> Todo {
-        let mut codes = Vec::with_capacity(request.filters.len());
-        let mut gone = Vec::new();
-        for filter in request.filters {
-            match self.filters.iter().position(|known| *known == filter) {
-                Some(index) => {
-                    gone.push(self.filters.swap_remove(index));
-                    codes.push(ReasonCode::SUCCESS);
-                }
-                None => codes.push(ReasonCode::NO_SUBSCRIPTION_EXISTED),
-            }
-        }
-        self.send(&Packet::UnsubAck(Codes { packet_id: request.packet_id, codes }));
-        Todo::Unsubscribe(gone)
-    }
-
-    /// Whether [`Session::deliver`] may be called: the client has room for one more QoS 1 message.
-    pub fn can_deliver(&self) -> bool {
-        self.state == State::Open && self.window.has_room()
-    }
-
-    /// QoS 1 messages that the client has not acknowledged; never above its receive maximum.
-    pub fn unacknowledged(&self) -> usize {
-        self.window.len()
-    }
-
-    /// Sends a message at the lower of its own and the granted QoS. Only while [`Session::can_deliver`].
-    pub fn deliver(&mut self, message: &Outbound, qos: QoS) -> Delivered {
-        debug_assert!(self.can_deliver(), "deliver was called without room");
-        let v5 = self.version == Version::V5;
-        let mut publish = Publish {
-            topic: Arc::clone(&message.topic),
-            payload: message.payload.clone(),
-            qos,
-            packet_id: (qos == QoS::AtLeastOnce).then_some(PacketId::MIN),
-            dup: false,
-            retain: false,
-            topic_alias: None,
-            properties: message.properties.as_deref().filter(|_| v5).map(|known| Box::new(known.clone())),
-        };
-        if codec::publish_len(&publish, self.version) > self.client_packet_bytes_max as usize {
-            return Delivered::TooLarge;
-        }
-        if qos == QoS::AtLeastOnce {
-            publish.packet_id = Some(self.window.take());
-        }
-        self.send(&Packet::Publish(publish));
-        Delivered::Sent
+        Packet::SubAck(answer) | Packet::UnsubAck(answer) => answer.reason_string.take().is_some(),
+        Packet::Disconnect(farewell) => farewell.reason_string.take().is_some(),
+        _ => false,
     }
 }
 

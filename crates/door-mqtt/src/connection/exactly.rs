@@ -1,0 +1,196 @@
+//! What must be on disk before the client is told: QoS 2 in both directions, subscriptions of kept sessions.
+//!
+//! A QoS 2 message of a kept session goes: *intent* on disk → handed to the streams → durable there → in the queues of
+//! subscribers and marked as handed on, in one commit → PUBREC. A crash anywhere in between is mended at the next start
+//! ([`crate::recover`]) from the intent, which says where the message's records would be.
+
+use super::{
+    Connection,
+    ending::End,
+    publishing::{NotTaken, log_storage},
+};
+use crate::{
+    batch::After,
+    records::{self, Intent, MessageRecord, RECEIVED, ReceivedRecord},
+    refusals::Kind,
+    store::Ticket,
+};
+use kilter_core::{
+    Timestamp,
+    ports::{ingest::InboundMessage, table::Write},
+};
+use kilter_mqtt::{
+    PacketId, QoS, ReasonCode,
+    session::{Inbound, Receipt},
+};
+use std::collections::VecDeque;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Steps that may wait on one connection: beyond it the socket is not read. As many as messages may be in flight.
+const STEPS_MAX: usize = 2_000;
+
+/// What is done once its ticket is durable.
+pub(super) enum Step {
+    /// The intent is on disk.
+    HandOn(Box<Inbound>, Timestamp),
+    /// The message was handed on.
+    Settle(Receipt),
+    /// PUBREL may leave.
+    Release(PacketId, ReasonCode),
+    /// PUBCOMP may leave.
+    Complete(PacketId),
+    Subscribed(PacketId, Vec<Result<(String, QoS), ReasonCode>>),
+    Unsubscribed(PacketId, Vec<ReasonCode>),
+}
+
+/// In the order of their tickets.
+#[derive(Default)]
+pub(super) struct Steps {
+    row: VecDeque<(Ticket, Step)>,
+    last_arrival: Timestamp,
+}
+
+impl Steps {
+    pub fn has_room(&self) -> bool {
+        self.row.len() < STEPS_MAX
+    }
+
+    /// Whether messages wait to be handed on.
+    pub fn hands_on(&self) -> bool {
+        self.row.iter().any(|(_, step)| matches!(step, Step::HandOn(..)))
+    }
+
+    /// Whether a PUBREL for this identifier waits already.
+    pub fn releases(&self, id: PacketId) -> bool {
+        self.row.iter().any(|(_, step)| matches!(step, Step::Release(known, _) if *known == id))
+    }
+
+    /// A moment that no other message of the client has.
+    fn arrival(&mut self, now: Timestamp) -> Timestamp {
+        let next = Timestamp::from_nanos(self.last_arrival.as_nanos().saturating_add(1));
+        self.last_arrival = now.max(next);
+        self.last_arrival
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Does it once the ticket is durable, after all steps before it; at once where nothing is waited for.
+    pub(super) fn step(&mut self, ticket: Ticket, step: Step) {
+        if self.steps.row.is_empty() && ticket <= self.shared.hub.store.durable() {
+            self.take_step(step);
+        } else {
+            self.steps.row.push_back((ticket, step));
+        }
+    }
+
+    /// Does the steps whose time has come.
+    pub(super) fn take_steps(&mut self) -> Option<End> {
+        if self.steps.row.is_empty() {
+            return None;
+        }
+        let durable = self.shared.hub.store.durable();
+        while self.steps.row.front().is_some_and(|(ticket, _)| *ticket <= durable) {
+            let (_, step) = self.steps.row.pop_front()?;
+            if let Some(end) = self.take_step(step) {
+                return Some(end);
+            }
+        }
+        let failure = self.shared.hub.store.failure().filter(|_| !self.steps.row.is_empty())?;
+        log_storage(&self.client_id, &failure);
+        let why = format!("what must be kept could not be: {failure}");
+        Some(End::refused(Kind::Storage, self.session.close(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, why)))
+    }
+
+    fn take_step(&mut self, step: Step) -> Option<End> {
+        match step {
+            Step::HandOn(inbound, arrival) => return self.hand_on(inbound, arrival),
+            Step::Settle(receipt) => self.session.settle(receipt, receipt),
+            Step::Release(id, code) => self.session.release(id, code),
+            Step::Complete(id) => self.session.completed(id),
+            Step::Subscribed(id, outcomes) => self.session.subscribed(id, outcomes),
+            Step::Unsubscribed(id, codes) => self.session.unsubscribed(id, codes),
+        }
+        None
+    }
+
+    /// A QoS 2 message of a kept session: what is about to be done goes to disk first.
+    pub(super) fn intend(&mut self, inbound: Inbound) {
+        let (Some(member), Some(id)) = (&self.member, inbound.packet_id) else { return };
+        let hub = &self.shared.hub;
+        let arrival = self.steps.arrival(hub.clock.now());
+        let message = MessageRecord {
+            topic: inbound.topic.to_string(),
+            payload: inbound.payload.to_vec(),
+            properties: inbound.properties.as_deref().cloned(),
+            expires: None,
+        };
+        let since = self.shared.ingest.positions(&inbound.topic);
+        let mut state = member.kept.lock();
+        state.received.insert(id);
+        let intent = Some(Intent { message, retain: inbound.retain, arrival, since });
+        let record = ReceivedRecord { epoch: state.epoch, intent };
+        let write = records::put(&RECEIVED, &self.client_id, records::id_key(id), &record);
+        let ticket = hub.store.submit([write], Some(&member.kept.wake));
+        drop(state);
+        self.step(ticket, Step::HandOn(Box::new(inbound), arrival));
+    }
+
+    fn hand_on(&mut self, inbound: Box<Inbound>, arrival: Timestamp) -> Option<End> {
+        let member = self.member.as_ref()?;
+        let why = match self.check_retained(&inbound) {
+            Err(why) => Some(why),
+            Ok(()) => {
+                let message = InboundMessage {
+                    topic: inbound.topic.clone(),
+                    payload: inbound.payload.clone(),
+                    retain: inbound.retain,
+                    properties: inbound.properties.clone(),
+                    arrival: Some(arrival),
+                };
+                let accepted = self.shared.ingest.publish(&member.client, vec![message]);
+                if accepted.count == 1 {
+                    let bytes = inbound.payload.len();
+                    self.shared.meters.received.increment(1);
+                    self.waiting.push(accepted.durable, After::HandOn(inbound), bytes);
+                    return None;
+                }
+                accepted.refusal.map(NotTaken::Refused)
+            }
+        };
+        let id = inbound.packet_id?;
+        member.kept.lock().received.remove(&id);
+        let write = Write::delete(&RECEIVED, self.client_id.as_str(), records::id_key(id));
+        self.shared.hub.store.submit([write], None);
+        match why {
+            Some(why) => self.not_taken(*inbound, why),
+            None => self.refused(*inbound, None),
+        }
+    }
+
+    /// The message is in its streams. Queues and mark are one commit: after a crash either all or nothing is there.
+    pub(super) fn handed_on(&mut self, inbound: &Inbound) {
+        let (Some(member), Some(id)) = (&self.member, inbound.packet_id) else { return };
+        let hub = &self.shared.hub;
+        let one_commit = hub.store.group();
+        hub.fan_out(Some(member.kept.id), inbound, &self.shared.context());
+        let record = ReceivedRecord { epoch: member.kept.lock().epoch, intent: None };
+        let write = records::put(&RECEIVED, &self.client_id, records::id_key(id), &record);
+        let ticket = hub.store.submit([write], Some(&member.kept.wake));
+        drop(one_commit);
+        if let Some(receipt) = inbound.receipt {
+            self.step(ticket, Step::Settle(receipt));
+        }
+    }
+
+    /// PUBREL came: the identifier is forgotten, on disk before the client may use it again.
+    pub(super) fn complete(&mut self, id: PacketId) {
+        let Some(member) = &self.member else { return };
+        let mut ticket = 0;
+        if member.stored {
+            member.kept.lock().received.remove(&id);
+            let write = Write::delete(&RECEIVED, self.client_id.as_str(), records::id_key(id));
+            ticket = self.shared.hub.store.submit([write], Some(&member.kept.wake));
+        }
+        self.step(ticket, Step::Complete(id));
+    }
+}
