@@ -1,3 +1,5 @@
+//! The outflow, step by step: bounds, order, identifiers, what is sent again.
+
 use super::*;
 
 const LIMITS: QueueLimits = QueueLimits { messages_max: 5, bytes_max: 10_000 };

@@ -473,10 +473,10 @@ impl World {
             (Todo::Refused { .. }, Some((id, qos))) => {
                 self.owed.push_back(Owed { id, qos, receipt: None, settled: true });
             }
-            (Todo::Nothing, Some((id, QoS::ExactlyOnce))) if !self.ended => {
-                if known(self, id).is_some_and(|index| self.unreleased[index].1) {
-                    self.owed.push_back(Owed { id, qos: QoS::ExactlyOnce, receipt: None, settled: true });
-                }
+            (Todo::Nothing, Some((id, QoS::ExactlyOnce)))
+                if !self.ended && known(self, id).is_some_and(|index| self.unreleased[index].1) =>
+            {
+                self.owed.push_back(Owed { id, qos: QoS::ExactlyOnce, receipt: None, settled: true });
             }
             (Todo::Complete(id), _) => {
                 self.unreleased.retain(|(known, _)| *known != id);
