@@ -126,6 +126,11 @@ pub trait StreamService: Send + Sync {
     fn access(&self, call: &Call) -> Access {
         default_access(self.name(), call)
     }
+
+    /// What the call needs beside [`StreamService::access`]: the source of a copy.
+    fn further_access(&self, _call: &Call) -> Option<Access> {
+        None
+    }
 }
 
 fn default_access(service: &str, call: &Call) -> Access {

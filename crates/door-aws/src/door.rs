@@ -104,6 +104,9 @@ impl Door {
             Some(Found::Streaming(service)) => {
                 let (call, payload) = open_stream(&parts, body, &signed, &key, call)?;
                 allow(&key, service.access(&call), seen)?;
+                if let Some(further) = service.further_access(&call) {
+                    allow(&key, further, seen)?;
+                }
                 Ok(StreamService::call(service, call, payload).await?)
             }
             Some(Found::Plain(service)) => {

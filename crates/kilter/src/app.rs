@@ -14,13 +14,17 @@ use kilter_backend_embedded::{DirectoryLock, EmbeddedObjects, EmbeddedStream, Em
 use kilter_core::ports::{
     clock::{Clock, SystemClock},
     notify::Notify,
-    objects::ObjectError,
+    objects::{ObjectError, Uploads},
     stream::{Stream, StreamErrorKind},
     table::Table,
 };
 use kilter_door_aws::{
-    AwsListener, Door, ServerTls, Services,
+    AwsListener, Door, S3, ServerTls, Services,
     dynamodb::{DynamoDb, DynamoDbPorts},
+    s3::{
+        lifecycle::{self, Lifecycle},
+        replication::Replicating,
+    },
     sts::Sts,
 };
 use kilter_door_console::{ConsoleState, ReadyItem};
@@ -62,7 +66,9 @@ pub struct Node {
     clock: Arc<dyn Clock>,
     stream: Arc<EmbeddedStream>,
     table: Arc<dyn Table>,
-    objects: Arc<EmbeddedObjects>,
+    /// The objects' files and index; everybody else takes `objects`, which follow replication rules.
+    disk: Arc<EmbeddedObjects>,
+    objects: Arc<Replicating>,
     /// The MQTT door's own: it commits for acknowledgements, and must not wait for the scorer.
     sessions: Arc<dyn Table>,
     lake: Arc<Lake>,
@@ -107,7 +113,8 @@ impl Node {
         let table: Arc<dyn Table> = Arc::new(open_table(&dir.join("results.redb"))?);
         let sessions: Arc<dyn Table> = Arc::new(open_table(&dir.join("sessions.redb"))?);
         let registry = Arc::new(Registry::open(registry_table)?);
-        let objects = Arc::new(open_objects(dir, &config.site.region, clock.clone())?);
+        let disk = Arc::new(open_objects(dir, &config.site.region, clock.clone())?);
+        let objects = Arc::new(Replicating::new(disk.clone()));
         let lake = Arc::new(Lake::open(objects.clone(), &config.site.region)?);
         let port: Arc<dyn Stream> = stream.clone();
         let site = config.site.clone();
@@ -147,6 +154,7 @@ impl Node {
             clock,
             stream,
             table,
+            disk,
             objects,
             sessions,
             lake,
@@ -199,8 +207,7 @@ impl Node {
         // The pipeline holds the way back weakly: this keeps it until the doors have closed.
         let deliver = mqtt.deliver();
         self.ingest.deliver_through(&deliver);
-        let http = kilter_door_console::bind(config.http).await;
-        let http = http.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
+        let http = bind_console(&config).await?;
         let dynamodb = self.dynamodb();
         let (aws, door) = self.aws(&config, dynamodb.clone()).await?;
         let file = ServerFile {
@@ -210,11 +217,12 @@ impl Node {
             process: std::process::id(),
         };
         let alerts = Arc::new(tokio::sync::Notify::new());
-        let (scorer, archive, tables) = (Stoppable::default(), Stoppable::default(), Stoppable::default());
+        let (scorer, archive, aside) = (Stoppable::default(), Stoppable::default(), Stoppable::default());
         let scorer_thread = self.start_scorer(&config, &alerts, scorer.clone())?;
         let archive_thread = self.start_archive(&config, archive.clone())?;
-        let tables_thread = start_tables(dynamodb.clone(), tables.clone())?;
-        clear_away(self.objects.clone())?;
+        let replication = start_replication(self.objects.clone(), aside.clone())?;
+        let aside_threads = [start_tables(dynamodb.clone(), aside.clone())?, replication];
+        clear_away(self.disk.clone())?;
         let notifier = Notifier {
             table: self.table.clone(),
             clock: self.clock.clone(),
@@ -222,8 +230,11 @@ impl Node {
             wake: alerts,
         };
         let notifier = tokio::spawn(notifier.run());
-        let retention = tokio::spawn(enforce_retention(self.stream.clone()));
-        let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
+        let recurring = [
+            tokio::spawn(enforce_retention(self.stream.clone())),
+            tokio::spawn(keep_metrics(metrics.clone())),
+            tokio::spawn(follow_lifecycle_rules(self.objects.clone(), self.clock.clone())),
+        ];
         let router = self.router(metrics, readiness(&file, self.health.clone()));
         // Before anybody can see /readyz answer: who then looks for the file must find it.
         write_secret_file(&config.data_dir, &file)?;
@@ -233,16 +244,15 @@ impl Node {
         doors.await?;
         drop(deliver);
         let _ = std::fs::remove_file(ServerFile::path(&config.data_dir));
-        retention.abort();
-        upkeep.abort();
+        recurring.iter().for_each(|task| task.abort());
         tokio::task::spawn_blocking(move || {
             scorer.stop();
             join(scorer_thread);
             archive.stop();
             join(archive_thread);
-            tables.stop();
+            aside.stop();
             dynamodb.wake();
-            join(tables_thread);
+            aside_threads.into_iter().for_each(join);
         })
         .await?;
         notifier.abort();
@@ -261,7 +271,7 @@ impl Node {
 
     /// One line per service.
     fn aws_services(&self, _config: &Config, dynamodb: DynamoDb) -> Services {
-        Services::default().with(Sts).with(dynamodb)
+        Services::default().with(Sts).with(dynamodb).with_streaming(S3::new(self.objects.clone()))
     }
 
     fn dynamodb(&self) -> DynamoDb {
@@ -338,6 +348,11 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
+async fn bind_console(config: &Config) -> anyhow::Result<tokio::net::TcpListener> {
+    let http = kilter_door_console::bind(config.http).await;
+    Ok(http.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?)
+}
+
 async fn run_doors(
     mqtt: MqttDoor,
     http: tokio::net::TcpListener,
@@ -357,6 +372,27 @@ async fn enforce_retention(stream: Arc<EmbeddedStream>) {
         if let Err(panic) = tokio::task::spawn_blocking(move || stream.enforce_retention()).await {
             tracing::error!(%panic, "retention failed");
         }
+    }
+}
+
+/// Does what buckets' lifecycle rules say, once after a start and then every hour.
+async fn follow_lifecycle_rules(objects: Arc<dyn Uploads>, clock: Arc<dyn Clock>) {
+    let rules = Arc::new(Lifecycle { objects, clock });
+    loop {
+        let run = rules.clone();
+        match tokio::task::spawn_blocking(move || run.run()).await {
+            Ok(Ok(done)) if done == lifecycle::Done::default() => {}
+            Ok(Ok(done)) => tracing::info!(
+                done.expired,
+                done.noncurrent,
+                done.markers,
+                done.aborted,
+                "lifecycle rules removed objects"
+            ),
+            Ok(Err(error)) => tracing::warn!(%error, "lifecycle rules could not be followed; they are tried again"),
+            Err(panic) => tracing::error!(%panic, "following lifecycle rules failed"),
+        }
+        tokio::time::sleep(lifecycle::INTERVAL).await;
     }
 }
 
@@ -411,6 +447,10 @@ fn open_objects(data_dir: &Path, region: &str, clock: Arc<dyn Clock>) -> anyhow:
         tracing::info!(files = adopted, "the lake of an earlier release was moved into the objects");
     }
     Ok(objects)
+}
+
+fn start_replication(objects: Arc<Replicating>, stop: Stoppable) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("replication".into()).spawn(move || objects.run(&stop.0))
 }
 
 /// Deletes what a crash left of objects, beside the work: it reads every folder. It ends by itself and is not waited

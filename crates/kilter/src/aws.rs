@@ -57,7 +57,10 @@ impl Profile {
         std::fs::create_dir_all(&dir)?;
         let dir = dir.canonicalize()?;
         let profile = Self { config: dir.join("config"), credentials: dir.join("credentials") };
-        write_secret(&profile.config, &format!("[default]\nregion = {region}\noutput = json\n"))?;
+        write_secret(
+            &profile.config,
+            &format!("[default]\nregion = {region}\noutput = json\ns3 =\n  signature_version = s3v4\n"),
+        )?;
         let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", key.id, key.secret);
         write_secret(&profile.credentials, &text)?;
         Ok(profile)
