@@ -16,6 +16,7 @@ pub mod s3;
 pub mod server;
 pub mod services;
 pub mod sigv4;
+pub mod sitewise;
 pub mod sts;
 pub mod uri;
 pub mod xml;

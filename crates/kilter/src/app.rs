@@ -25,6 +25,7 @@ use kilter_door_aws::{
         lifecycle::{self, Lifecycle},
         replication::Replicating,
     },
+    sitewise::Sitewise,
     sts::Sts,
 };
 use kilter_door_console::{ConsoleState, ReadyItem};
@@ -271,7 +272,11 @@ impl Node {
 
     /// One line per service.
     fn aws_services(&self, _config: &Config, dynamodb: DynamoDb) -> Services {
-        Services::default().with(Sts).with(dynamodb).with_streaming(S3::new(self.objects.clone()))
+        let sitewise = Sitewise::new(self.table.clone(), self.clock.clone());
+        self.ingest.rules.add_target(Arc::new(dynamodb.clone()));
+        self.ingest.rules.add_target(Arc::new(sitewise.clone()));
+        let s3 = S3::new(self.objects.clone());
+        Services::default().with(Sts).with(dynamodb).with(sitewise).with_streaming(s3)
     }
 
     fn dynamodb(&self) -> DynamoDb {

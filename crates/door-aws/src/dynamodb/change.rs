@@ -101,11 +101,7 @@ impl Change<'_> {
                 ));
             }
             if item_size(new) > ITEM_BYTES_MAX {
-                return Err(invalid(if old.is_some() {
-                    "Item size to update has exceeded the maximum allowed size"
-                } else {
-                    "Item size has exceeded the maximum allowed size"
-                }));
+                return Err(invalid("Item size has exceeded the maximum allowed size"));
             }
             self.check_index_keys(new)?;
         }

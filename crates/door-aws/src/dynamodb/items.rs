@@ -10,7 +10,7 @@ use super::{
     rows::Source,
     schema::TableDescriptor,
     store::Store,
-    value::{Item, item_from_json, item_size, item_to_json},
+    value::{ITEM_BYTES_MAX, Item, item_from_json, item_size, item_to_json},
     writer::Batch,
 };
 use crate::{AwsError, Call};
@@ -154,6 +154,9 @@ impl Written {
             Deed::Put(item) => (Some(item.clone()), None),
             Deed::Update(key, update) => {
                 let applied = update.apply(old.as_ref().unwrap_or(key))?;
+                if item_size(&applied.item) > ITEM_BYTES_MAX {
+                    return Err(invalid("Item size to update has exceeded the maximum allowed size"));
+                }
                 (Some(applied.item), Some(applied.touched))
             }
             Deed::Delete(_) => (None, None),

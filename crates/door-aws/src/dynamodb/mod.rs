@@ -1,6 +1,7 @@
 //! DynamoDB. Items are kept through the port `Table`; a tenant's results table shows what the pipeline keeps there.
 
 mod access;
+mod action;
 mod batch;
 mod capacity;
 mod change;
@@ -29,6 +30,7 @@ mod writer;
 mod tests;
 
 pub use store::ResultTables;
+pub(crate) use store::new_id;
 
 use crate::{Access, Answer, AwsError, Call, Service};
 use change::Stamps;

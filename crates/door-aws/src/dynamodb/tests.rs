@@ -455,3 +455,36 @@ fn a_table_is_exported_restored_and_imported_as_it_was() {
     let imports = house.ok("ListImports", json!({}));
     assert_eq!(imports["ImportSummaryList"][0]["ImportStatus"], "COMPLETED");
 }
+
+#[tokio::test]
+async fn rules_put_items() {
+    use kilter_core::ports::action::{ActionCall, ActionTarget};
+    let house = house();
+    house.create("t01");
+    let call = |kind: &str, parameters: Json, payload: &str| ActionCall {
+        rule: "rule".into(),
+        kind: kind.to_owned(),
+        parameters,
+        payload: payload.to_owned().into(),
+        topic: "t".into(),
+    };
+    let v2 = json!({"roleArn": "r", "putItem": {"tableName": "t01"}});
+    house
+        .service
+        .perform(call("dynamoDBv2", v2.clone(), r#"{"pk": "a", "sk": 1, "deep": {"x": [true]}}"#))
+        .await
+        .unwrap();
+    let v1 = json!({
+        "tableName": "t01", "hashKeyField": "pk", "hashKeyValue": "b", "rangeKeyField": "sk", "rangeKeyType": "NUMBER",
+        "rangeKeyValue": "2", "payloadField": "data",
+    });
+    house.service.perform(call("dynamoDB", v1, r#"{"t": 1.5}"#)).await.unwrap();
+    let key = json!({"pk": {"S": "b"}, "sk": {"N": "2"}});
+    let item = house.ok("GetItem", json!({"TableName": "t01", "Key": key}));
+    assert_eq!(item["Item"]["data"]["M"]["t"]["N"], "1.5");
+    let error = house.service.perform(call("dynamoDBv2", v2, r#"{"sk": 1}"#)).await.unwrap_err();
+    assert!(error.message.contains("Missing the key pk"), "{error}");
+    let nowhere = json!({"putItem": {"tableName": "nowhere"}});
+    let error = house.service.perform(call("dynamoDBv2", nowhere, "{}")).await.unwrap_err();
+    assert!(error.message.contains("there is no table nowhere") && !error.retryable, "{error}");
+}
