@@ -5,8 +5,10 @@
 const EXPRESSION_BYTES_MAX: usize = 1024;
 /// Parentheses and functions within each other: bounds the stack.
 const DEPTH_MAX: usize = 10;
-/// Functions of one number.
-const UNARY: [(&str, fn(f64) -> f64); 17] = [
+/// Of one number.
+type Function = fn(f64) -> f64;
+
+const UNARY: [(&str, Function); 17] = [
     ("abs", f64::abs),
     ("acos", f64::acos),
     ("asin", f64::asin),
@@ -32,7 +34,7 @@ const WINDOW: [&str; 8] = ["avg", "count", "earliest", "latest", "max", "min", "
 pub enum Formula {
     Number(f64),
     Variable(String),
-    Unary(fn(f64) -> f64, Box<Formula>),
+    Unary(Function, Box<Formula>),
     Not(Box<Formula>),
     Operation(Operator, Box<Formula>, Box<Formula>),
     If(Box<[Formula; 3]>),
