@@ -2,17 +2,19 @@
 #![no_main]
 
 use bytes::BytesMut;
+use kilter_core::Timestamp;
 use kilter_mqtt::{
     Decoder, Packet, QoS, ReasonCode, Version,
     client::{ClientOptions, ClientSession},
     encode,
-    session::{Limits, Outbound, Session, Todo},
+    outflow::{Outbound, Outflow, QueueLimits, Receipted},
+    session::{Acknowledged, Admission, Limits, Session, Todo},
 };
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
 
-const LIMITS: Limits =
-    Limits { payload_bytes_max: 512, packet_bytes_max: 1024, connect_time_max: Duration::from_secs(10) };
+const LIMITS: Limits = Limits { payload_bytes_max: 512, packet_bytes_max: 1024, ..Limits::DEFAULT };
+const QUEUE: QueueLimits = QueueLimits { messages_max: 20, bytes_max: 10_000 };
 
 // The first byte chooses the way, the second where the input is cut into two reads.
 fuzz_target!(|input: &[u8]| {
@@ -34,7 +36,7 @@ fn serve_open(version: Version, reads: (&[u8], &[u8])) {
     let mut session = Session::new(LIMITS, Duration::ZERO);
     let connect = decoder.decode(client.outbox()).expect("our own CONNECT decodes").expect("it is whole");
     assert!(matches!(session.receive(connect, Duration::ZERO), Todo::Connect(_)));
-    session.accept();
+    session.accept(Admission::default());
     serve(decoder, session, reads);
 }
 
@@ -42,6 +44,7 @@ fn serve(mut decoder: Decoder, mut session: Session, reads: (&[u8], &[u8])) {
     let mut now = Duration::ZERO;
     let mut buffer = BytesMut::new();
     let mut receipts = Vec::new();
+    let mut flow = Outflow::default();
     for read in [reads.0, reads.1] {
         buffer.extend_from_slice(read);
         loop {
@@ -56,28 +59,8 @@ fn serve(mut decoder: Decoder, mut session: Session, reads: (&[u8], &[u8])) {
             };
             check_round_trip(&packet, &session);
             now += Duration::from_millis(100);
-            match session.receive(packet, now) {
-                Todo::Connect(_) => session.accept(),
-                Todo::Publish(inbound) => {
-                    receipts.extend(inbound.receipt);
-                    if session.can_deliver() {
-                        let (topic, payload, properties) = (inbound.topic, inbound.payload, inbound.properties);
-                        session.deliver(&Outbound { topic, payload, properties }, inbound.qos);
-                    }
-                }
-                Todo::Subscribe(request) => {
-                    let outcomes = request.filters.into_iter().map(|filter| match filter {
-                        Ok(subscription) => Ok((subscription.filter, Session::granted(subscription.qos))),
-                        Err((_, code)) => Err(code),
-                    });
-                    session.subscribed(request.packet_id, outcomes.collect());
-                }
-                Todo::Close(_) => {
-                    session.take_will();
-                    assert!(!session.is_open());
-                }
-                Todo::Nothing | Todo::Refused { .. } | Todo::Unsubscribe(_) => {}
-            }
+            let todo = session.receive(packet, now);
+            receipts.extend(act(&mut session, &mut flow, todo));
         }
         if let (Some(first), Some(last)) = (receipts.first(), receipts.last()) {
             session.settle(*first, *last);
@@ -85,11 +68,53 @@ fn serve(mut decoder: Decoder, mut session: Session, reads: (&[u8], &[u8])) {
         if session.is_open() {
             assert_eq!(session.acks_owed(), 0, "all receipts are settled");
         }
+        assert!(flow.unacknowledged() <= QUEUE.messages_max);
         check_outbox(&mut session);
     }
     session.tick(now + Duration::from_secs(10_000));
     session.close(ReasonCode::SERVER_SHUTTING_DOWN, "done");
     check_outbox(&mut session);
+}
+
+/// What the door does, with a disk that is at once: what comes in goes back to the client.
+fn act(session: &mut Session, flow: &mut Outflow, todo: Todo) -> Option<kilter_mqtt::session::Receipt> {
+    match todo {
+        Todo::Connect(_) => {
+            session.accept(Admission::default());
+            flow.resume(session.receive_max());
+        }
+        Todo::Publish(inbound) => {
+            let message =
+                Outbound { topic: inbound.topic, payload: inbound.payload, properties: inbound.properties, expires: None };
+            let _ = flow.push(message.into(), (inbound.qos, inbound.retain), vec![1], 0, Some(QUEUE));
+            while let Some(delivery) = flow.next(Timestamp::from_seconds(1), 0, &mut Vec::new()) {
+                session.deliver(&delivery);
+            }
+            return inbound.receipt;
+        }
+        Todo::Complete(id) => session.completed(id),
+        Todo::Acknowledged(Acknowledged::Ack(id)) => drop(flow.acknowledge(id)),
+        Todo::Acknowledged(Acknowledged::Complete(id)) => drop(flow.complete(id)),
+        Todo::Acknowledged(Acknowledged::Received(id, code)) => match flow.received(id, code) {
+            Receipted::Release(_) | Receipted::Again => session.release(id, ReasonCode::SUCCESS),
+            Receipted::Unknown => session.release(id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND),
+            Receipted::Done(_) => {}
+        },
+        Todo::Subscribe(request) => {
+            let outcomes = request.filters.into_iter().map(|filter| match filter {
+                Ok(subscription) => Ok((subscription.filter, subscription.qos)),
+                Err((_, code)) => Err(code),
+            });
+            session.subscribed(request.packet_id, outcomes.collect());
+        }
+        Todo::Unsubscribe { packet_id, codes, .. } => session.unsubscribed(packet_id, codes),
+        Todo::Close(_) => {
+            session.take_will();
+            assert!(!session.is_open());
+        }
+        Todo::Nothing | Todo::Refused { .. } => {}
+    }
+    None
 }
 
 /// What was decoded encodes to what decodes to the same.

@@ -10,18 +10,18 @@ use crate::{
     refusals::{Kind, Refusals, Subject},
     store::Store,
     tls::{self, TlsIdentity, TlsSetupError},
-    wills,
+    websocket, wills,
 };
 use kilter_core::ports::{clock::Clock, deliver::Deliver, ingest::Ingest, table::Table};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     task::spawn_blocking,
     time::{Instant, interval, sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -40,7 +40,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(3);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
-    #[error("cannot listen for MQTT on {address}: {source}; free the port or choose another with --mqtt")]
+    #[error("cannot listen for MQTT on {address}: {source}; free the port or choose another with --mqtt or --mqtt-ws")]
     Listen {
         address: SocketAddr,
         #[source]
@@ -58,6 +58,8 @@ pub enum DoorError {
 pub struct MqttDoor {
     listener: TcpListener,
     address: SocketAddr,
+    /// The second listener, with its own acceptor.
+    websocket: Option<(TcpListener, TlsAcceptor)>,
     acceptor: TlsAcceptor,
     shared: Arc<Shared>,
 }
@@ -70,10 +72,13 @@ pub async fn bind(
     clock: Arc<dyn Clock>,
     sessions: Arc<dyn Table>,
 ) -> Result<MqttDoor, DoorError> {
-    let acceptor = TlsAcceptor::from(tls::server_config(&identity, clock.clone())?);
-    let failed = |source| DoorError::Listen { address: config.listen, source };
-    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+    let tls_config = tls::server_config(&identity, clock.clone())?;
+    let (listener, address) = listen(config.listen).await?;
+    let websocket = match config.listen_ws {
+        None => None,
+        Some(address) => Some((listen(address).await?.0, TlsAcceptor::from(tls::with_websocket(&tls_config)))),
+    };
+    let acceptor = TlsAcceptor::from(tls_config);
     let store = Store::start(Arc::clone(&sessions)).map_err(DoorError::Start)?;
     let shared = Arc::new(Shared {
         hub: Hub::new(&config, store, clock.clone()),
@@ -88,12 +93,18 @@ pub async fn bind(
     let recovering = Arc::clone(&shared);
     let recovered = spawn_blocking(move || recover(&recovering, &*sessions)).await;
     recovered.map_err(|panic| DoorError::Start(io::Error::other(panic)))??;
-    Ok(MqttDoor { listener, address, acceptor, shared })
+    Ok(MqttDoor { listener, address, websocket, acceptor, shared })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), DoorError> {
+    let failed = |source| DoorError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let real = listener.local_addr().map_err(failed)?;
+    Ok((listener, real))
 }
 
 struct Accepting {
     shared: Arc<Shared>,
-    acceptor: TlsAcceptor,
     revision: watch::Receiver<u64>,
     connections: Arc<Semaphore>,
     half_open: Arc<Semaphore>,
@@ -111,28 +122,38 @@ impl MqttDoor {
         Arc::new(DoorDeliver(Arc::clone(&self.shared)))
     }
 
+    /// Where MQTT over WebSocket is served, if it is.
+    pub fn websocket_addr(&self) -> Option<SocketAddr> {
+        self.websocket.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
     /// Serves until `shutdown`; then stops accepting, lets owed acknowledgements leave, says goodbye to all
     /// and returns, within the configured drain time and a few seconds.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listener, acceptor, shared, .. } = self;
+        let Self { listener, websocket, acceptor, shared, .. } = self;
         let drain_time_max = shared.config.drain_time_max;
         let (revision_changed, revision) = watch::channel(shared.ingest.revision());
         let accepting = Accepting {
             connections: Arc::new(Semaphore::new(shared.config.connections_max)),
             half_open: Arc::new(Semaphore::new(shared.config.half_open_max)),
             shared: Arc::clone(&shared),
-            acceptor,
             revision,
             tasks: TaskTracker::new(),
         };
         select! {
             () = shutdown.cancelled() => {}
-            () = accepting.accept_all(&listener) => {}
+            () = accepting.accept_all(&listener, &acceptor, Speaks::Mqtt) => {}
+            () = async {
+                match &websocket {
+                    Some((listener, acceptor)) => accepting.accept_all(listener, acceptor, Speaks::ByAlpn).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
             () = watch_revision(&*shared.ingest, &revision_changed) => {}
             () = keep_up(&shared) => {}
         }
         shared.shutdown.cancel();
-        drop(listener);
+        drop((listener, websocket));
         accepting.tasks.close();
         info!(connections = accepting.tasks.len(), "MQTT: draining");
         if timeout(drain_time_max + STOP_MARGIN, accepting.tasks.wait()).await.is_err() {
@@ -172,10 +193,10 @@ async fn watch_revision(ingest: &dyn Ingest, changed: &watch::Sender<u64>) {
 
 impl Accepting {
     /// Never returns.
-    async fn accept_all(&self, listener: &TcpListener) {
+    async fn accept_all(&self, listener: &TcpListener, acceptor: &TlsAcceptor, speaks: Speaks) {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => self.accepted(stream, peer),
+                Ok((stream, peer)) => self.accepted(stream, peer, acceptor.clone(), speaks),
                 Err(error) => {
                     warn!(%error, "MQTT: cannot accept a connection; raise the limit of open files if this persists");
                     sleep(ACCEPT_PAUSE).await;
@@ -184,7 +205,7 @@ impl Accepting {
         }
     }
 
-    fn accepted(&self, stream: TcpStream, peer: SocketAddr) {
+    fn accepted(&self, stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, speaks: Speaks) {
         let subject = Subject { peer, client_id: "", certificate: None };
         let refuse = |why: &str| self.shared.refusals.report(Kind::Capacity, subject, why);
         let Ok(connection) = Arc::clone(&self.connections).try_acquire_owned() else {
@@ -198,25 +219,43 @@ impl Accepting {
             warn!(%peer, %error, "MQTT: cannot turn off delayed sending");
         }
         let shared = Arc::clone(&self.shared);
-        let (acceptor, revision) = (self.acceptor.clone(), self.revision.clone());
+        let revision = self.revision.clone();
         self.tasks.spawn(async move {
             let _connection = connection;
-            if let Some(connection) = greet(shared, acceptor, stream, peer, revision, half_open).await {
-                Box::pin(connection.run()).await;
+            let Some((stream, peer)) = greet(&shared, acceptor, stream, peer, revision).await else { return };
+            if speaks == Speaks::Mqtt || tls::speaks_mqtt(stream.get_ref().1.alpn_protocol()) {
+                return Box::pin(Connection::new(shared, stream, peer, Some(half_open)).run()).await;
+            }
+            let handshake = timeout(shared.config.connect_time_max, Box::pin(websocket::accept(stream))).await;
+            match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(stream) => Box::pin(Connection::new(shared, stream, peer, Some(half_open)).run()).await,
+                Err(error) => {
+                    let certificate = Some(&peer.principal.certificate);
+                    let subject = Subject { peer: peer.address, client_id: "", certificate };
+                    let why = format!("what came is not MQTT over WebSocket: {error}");
+                    shared.refusals.report(Kind::Protocol, subject, &why);
+                }
             }
         });
     }
 }
 
+/// What a listener expects after the TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Mqtt,
+    /// MQTT where the client has named it in the handshake, WebSocket otherwise: AWS IoT's port 443.
+    ByAlpn,
+}
+
 /// The TLS handshake and the first look-up; `None` when that was it.
 async fn greet(
-    shared: Arc<Shared>,
+    shared: &Shared,
     acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
     mut revision: watch::Receiver<u64>,
-    half_open: OwnedSemaphorePermit,
-) -> Option<Connection<tokio_rustls::server::TlsStream<TcpStream>>> {
+) -> Option<(TlsStream<TcpStream>, Peer)> {
     let subject = Subject { peer: address, client_id: "", certificate: None };
     let refuse = |why: &str| shared.refusals.report(Kind::Handshake, subject, why);
     let handshake = select! {
@@ -244,7 +283,7 @@ async fn greet(
     match shared.ingest.identify(&certificate_der) {
         Ok(principal) => {
             let peer = Peer { address, certificate_der, principal, revision };
-            Some(Connection::new(shared, stream, peer, Some(half_open)))
+            Some((stream, peer))
         }
         Err(refusal) => {
             let certificate = tls::certificate_id(&certificate_der);

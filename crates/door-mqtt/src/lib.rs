@@ -17,6 +17,7 @@ mod retained;
 mod socket;
 mod store;
 mod tls;
+mod websocket;
 mod wills;
 
 pub use client::{MqttClient, Options};

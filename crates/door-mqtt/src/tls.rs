@@ -73,6 +73,22 @@ fn roots(pem: &str) -> Result<Arc<RootCertStore>, TlsSetupError> {
     Ok(Arc::new(roots))
 }
 
+/// What a client may name (RFC 7301): AWS IoT's word for MQTT with client certificates, and the registered one. A client
+/// that names nothing is served as well.
+const MQTT_ALPN: [&[u8]; 2] = [b"x-amzn-mqtt-ca", b"mqtt"];
+
+/// Adds the protocol that WebSocket begins with.
+pub fn with_websocket(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols.push(b"http/1.1".to_vec());
+    Arc::new(config)
+}
+
+/// Whether the client has named MQTT itself.
+pub fn speaks_mqtt(alpn: Option<&[u8]>) -> bool {
+    alpn.is_some_and(|name| MQTT_ALPN.contains(&name))
+}
+
 pub fn server_config(identity: &TlsIdentity, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, TlsSetupError> {
     const WHAT: &str = "the server's certificate and key";
     let provider = provider();
@@ -87,6 +103,7 @@ pub fn server_config(identity: &TlsIdentity, clock: Arc<dyn Clock>) -> Result<Ar
     // Nothing is resumed: every connection proves anew that it holds the key, and nothing is kept per client.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    config.alpn_protocols = MQTT_ALPN.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }
 

@@ -29,7 +29,7 @@ use kilter_door_aws::{
     sts::Sts,
 };
 use kilter_door_console::{ConsoleState, ReadyItem};
-use kilter_door_mqtt::{DoorError, MqttConfig, MqttDoor, TlsIdentity};
+use kilter_door_mqtt::{DoorError, MqttDoor, TlsIdentity};
 use kilter_lake::Lake;
 use kilter_pipeline::{
     alert::Notifier,
@@ -198,7 +198,7 @@ impl Node {
         started: impl FnOnce(&ServerFile),
     ) -> anyhow::Result<()> {
         let mqtt = kilter_door_mqtt::bind(
-            MqttConfig::new(config.mqtt),
+            config.mqtt_limits.door(config.mqtt, config.mqtt_ws),
             self.tls.clone(),
             self.ingest.clone(),
             self.clock.clone(),

@@ -109,7 +109,8 @@ fn default_policy(site: &Site, tenant: &TenantId, now: Timestamp) -> PolicyRecor
         "Statement": [
             {"Effect": "Allow", "Action": "iot:Connect",
              "Resource": site.arn("client", "${iot:Connection.Thing.ThingName}")},
-            {"Effect": "Allow", "Action": ["iot:Publish", "iot:Receive"], "Resource": site.arn("topic", &own)},
+            {"Effect": "Allow", "Action": ["iot:Publish", "iot:RetainPublish", "iot:Receive"],
+             "Resource": site.arn("topic", &own)},
             {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": site.arn("topicfilter", &own)},
         ],
     });

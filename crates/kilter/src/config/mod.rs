@@ -1,5 +1,6 @@
 //! One configuration: defaults, then `kilter.toml`, then flags and environment. Reading and checking touch nothing.
 
+mod mqtt;
 mod options;
 
 pub use options::{Output, ServeOptions, Shared};
@@ -9,6 +10,7 @@ use kilter_backend_embedded::StreamConfig;
 use kilter_core::{TenantId, ThingName};
 use kilter_detect::{Limits, ScorerConfig};
 use kilter_pipeline::{archive::ArchiveConfig, ingest::Site};
+use mqtt::MqttLimits;
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -24,6 +26,8 @@ const DAY_SECONDS: u64 = 86_400;
 #[serde(deny_unknown_fields)]
 struct Raw {
     mqtt: SocketAddr,
+    mqtt_ws: Option<SocketAddr>,
+    mqtt_limits: MqttLimits,
     http: SocketAddr,
     aws: SocketAddr,
     aws_tls: bool,
@@ -85,6 +89,8 @@ pub struct LimitConfig {
 pub struct Config {
     pub data_dir: PathBuf,
     pub mqtt: SocketAddr,
+    pub mqtt_ws: Option<SocketAddr>,
+    pub mqtt_limits: MqttLimits,
     pub http: SocketAddr,
     pub aws: SocketAddr,
     pub aws_tls: bool,
@@ -117,6 +123,8 @@ impl Config {
         Ok(Self {
             data_dir: data_dir.to_owned(),
             mqtt: raw.mqtt,
+            mqtt_ws: raw.mqtt_ws,
+            mqtt_limits: raw.mqtt_limits,
             http: raw.http,
             aws: raw.aws,
             aws_tls: raw.aws_tls,
@@ -167,6 +175,7 @@ impl Config {
         {
             return Err("retention_days and flush_seconds must be at least 1".to_owned());
         }
+        self.mqtt_limits.check()?;
         self.check_limits()
     }
 
@@ -223,6 +232,9 @@ mod tests {
     fn the_defaults_are_valid_and_can_be_overridden() {
         let defaults = parse("").unwrap();
         assert_eq!(defaults.mqtt.port(), 8883);
+        let door = defaults.mqtt_limits.door(defaults.mqtt, None);
+        let constants = kilter_door_mqtt::MqttConfig::new(defaults.mqtt);
+        assert_eq!(format!("{door:?}"), format!("{constants:?}"), "the file says what the constants say");
         let config = parse(
             "mqtt = \"0.0.0.0:1\"\n[lake]\nflush_seconds = 2\n[[limit]]\ntenant = \"t1\"\nsignal = \"a\"\nhigh = 3.0",
         )
@@ -244,6 +256,9 @@ mod tests {
             ("account = \"12\"", "twelve"),
             ("[stream]\nsegment_bytes = 1", "segment_bytes"),
             ("[results]\nretention_days = 0", "at least 1"),
+            ("[mqtt_limits]\ntopic_levels_max = 9", "topic_levels_max"),
+            ("[mqtt_limits]\nqueue_messages_max = 0", "queue_messages_max"),
+            ("[mqtt_limits]\nno_such_limit = 1", "no_such_limit"),
             ("[[limit]]\ntenant = \"t1\"\nsignal = \"a\"", "low"),
             ("[[limit]]\ntenant = \"T 1\"\nsignal = \"a\"\nlow = 1.0", "tenant"),
         ] {

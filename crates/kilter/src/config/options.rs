@@ -30,6 +30,9 @@ pub struct ServeOptions {
     /// Where devices connect: MQTT 3.1.1 and 5 over mutual TLS [default: 127.0.0.1:8883]
     #[arg(long, env = "KILTER_MQTT", value_name = "ADDRESS")]
     pub mqtt: Option<SocketAddr>,
+    /// Where MQTT over WebSocket and, by ALPN x-amzn-mqtt-ca, plain MQTT is served, as on AWS IoT's port 443 [default: off]
+    #[arg(long, env = "KILTER_MQTT_WS", value_name = "ADDRESS")]
+    pub mqtt_ws: Option<SocketAddr>,
     /// Where the console and the REST API are served [default: 127.0.0.1:8080]
     #[arg(long, env = "KILTER_HTTP", value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
@@ -49,6 +52,7 @@ impl ServeOptions {
         if let Some(mqtt) = self.mqtt {
             config.mqtt = mqtt;
         }
+        config.mqtt_ws = self.mqtt_ws.or(config.mqtt_ws);
         if let Some(http) = self.http {
             config.http = http;
         }

@@ -48,9 +48,13 @@ const FIRST_EVENT: u64 = 1_700_000_000;
 const PAGE: usize = 10_000;
 
 /// xorshift64*: the test's own chance, from one printed number.
-struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -58,7 +62,7 @@ impl Chance {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn between(&mut self, (low, high): (u64, u64)) -> Duration {
+    pub fn between(&mut self, (low, high): (u64, u64)) -> Duration {
         Duration::from_millis(low + self.next() % (high - low + 1))
     }
 }
@@ -175,7 +179,7 @@ fn fifty_kills_lose_nothing_and_change_no_answer() {
 
 fn kill_while_publishing(installation: &Installation, seed: u64) -> Vec<Published> {
     let (mqtt, http) = free_ports(seed);
-    let mut chance = Chance(seed | 1);
+    let mut chance = Chance::new(seed);
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = device::runtime();
     let tasks: Vec<_> = (0..THINGS.len())
@@ -209,7 +213,7 @@ fn kill_while_publishing(installation: &Installation, seed: u64) -> Vec<Publishe
 }
 
 /// Two ports that stay ours while the server is away: below the range that connections take theirs from.
-fn free_ports(seed: u64) -> (String, String) {
+pub fn free_ports(seed: u64) -> (String, String) {
     let mut free = (0..).map(|i| 20_000 + (seed.wrapping_add(i * 7) % 10_000)).filter_map(|port| {
         let address = format!("127.0.0.1:{port}");
         std::net::TcpListener::bind(&address).is_ok().then_some(address)

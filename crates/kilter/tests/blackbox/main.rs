@@ -12,6 +12,7 @@ mod lake;
 mod mosquitto;
 mod paho;
 mod replay;
+mod sessions;
 mod tenant;
 mod tools;
 mod webhook;

@@ -9,7 +9,8 @@ use std::{
 };
 
 /// The releases that the expectations were written against.
-const PACKAGES: [&str; 4] = ["boto3==1.44.8", "duckdb==2.0.0", "paho-mqtt==2.1.0", "pyarrow==26.0.1"];
+const PACKAGES: [&str; 5] =
+    ["awsiotsdk==1.31.0", "boto3==1.44.8", "duckdb==2.0.0", "paho-mqtt==2.1.0", "pyarrow==26.0.1"];
 
 fn required() -> bool {
     std::env::var_os("KILTER_REQUIRE_TOOLS").is_some()
@@ -38,7 +39,7 @@ pub fn mosquitto(test: &str) -> bool {
     all
 }
 
-/// Python with boto3, paho, DuckDB and pyarrow; made once where tools are required.
+/// Python with the AWS IoT device SDK, boto3, paho, DuckDB and pyarrow; made once where tools are required.
 pub fn python(test: &str) -> Option<PathBuf> {
     let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("blackbox.venv");
     // Two tests, in one process or in two, must not make it at the same time.

@@ -1,0 +1,111 @@
+"""A device with a kept session that publishes and receives its own messages of QoS 1 and 2 while the server is killed
+under it. Runs until a line comes on standard input; then lets everything arrive and prints what did."""
+
+import collections
+import json
+import ssl
+import sys
+import threading
+import time
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+VERSION, PORT, CERTIFICATES, TENANT, THING = sys.argv[1:6]
+TOPIC = f"tenants/{TENANT}/devices/{THING}/telemetry"
+V5 = VERSION == "5"
+PATIENCE = 120
+# Both ways together below what the server keeps in flight and queues for one client.
+IN_FLIGHT = 20
+
+stop = threading.Event()
+room = threading.Semaphore(IN_FLIGHT)
+lock = threading.Lock()
+sent, acknowledged, received = {}, set(), collections.Counter()
+connections = collections.Counter()
+
+
+def on_connect(client, userdata, flags, reason, properties):
+    connections["with" if flags.session_present else "without"] += 1
+    # Once is enough while the session is kept.
+    if not flags.session_present:
+        client.subscribe(TOPIC, qos=2)
+
+
+def on_publish(client, userdata, mid, reason, properties):
+    with lock:
+        acknowledged.add(sent.pop(mid, None) or f"early {mid}")
+    room.release()
+
+
+def on_message(client, userdata, message):
+    received[json.loads(message.payload)["n"]] += 1
+
+
+client = mqtt.Client(
+    CallbackAPIVersion.VERSION2,
+    client_id=THING,
+    protocol=mqtt.MQTTv5 if V5 else mqtt.MQTTv311,
+    **({} if V5 else {"clean_session": False}),
+)
+client.tls_set(
+    ca_certs=f"{CERTIFICATES}/AmazonRootCA1.pem",
+    certfile=f"{CERTIFICATES}/cert-{THING}.pem",
+    keyfile=f"{CERTIFICATES}/private-{THING}.key",
+    tls_version=ssl.PROTOCOL_TLS_CLIENT,
+)
+client.max_inflight_messages_set(IN_FLIGHT)
+client.max_queued_messages_set(0)
+client.reconnect_delay_set(min_delay=1, max_delay=1)
+client._reconnect_min_delay = client._reconnect_max_delay = client._reconnect_delay = 0.02
+client.on_connect, client.on_publish, client.on_message = on_connect, on_publish, on_message
+arguments = {"keepalive": 30}
+if V5:
+    kept = Properties(PacketTypes.CONNECT)
+    kept.SessionExpiryInterval = 3600
+    arguments |= {"clean_start": False, "properties": kept}
+client.connect("localhost", int(PORT), **arguments)
+client.loop_start()
+while not connections:
+    time.sleep(0.01)
+print("connected", flush=True)
+
+
+def listen():
+    sys.stdin.readline()
+    stop.set()
+
+
+threading.Thread(target=listen, daemon=True).start()
+number = 0
+while not stop.is_set():
+    if not room.acquire(timeout=0.1):
+        continue
+    with lock:
+        payload = json.dumps({"ts": 1_700_000_000 + number, "n": number, "temp_c": 20 + number % 7})
+        info = client.publish(TOPIC, payload, qos=1 + number % 2)
+        sent[info.mid] = number
+    number += 1
+    time.sleep(0.002)
+
+began = time.time()
+while time.time() - began < PATIENCE and (len(acknowledged) < number or len(received) < number):
+    time.sleep(0.05)
+# What is doubled would come now.
+time.sleep(1)
+client.disconnect()
+client.loop_stop()
+print(
+    json.dumps(
+        {
+            "published": number,
+            "acknowledged": len(acknowledged),
+            "lost": [n for n in range(number) if received[n] == 0],
+            "doubled": [n for n in range(1, number, 2) if received[n] > 1],
+            "resumed": connections["with"],
+            "fresh": connections["without"],
+        }
+    )
+)

@@ -1,0 +1,130 @@
+//! Kept sessions with real clients: over kills of the server, with the AWS IoT device SDK, over WebSocket.
+
+use crate::{
+    harness::{Installation, tell},
+    kill::{Chance, free_ports},
+    tools,
+};
+use serde_json::{Value, json};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    process::{Child, Command, Stdio},
+    time::SystemTime,
+};
+
+const KILLS: u64 = 50;
+/// A life lasts this long after `/readyz`, in milliseconds: from the first reconnection to many messages.
+const LIFE_MS: (u64, u64) = (50, 500);
+const TENANT: &str = "kept";
+const THINGS: [(&str, &str); 2] = [("311", "kept-three"), ("5", "kept-five")];
+
+struct Device(Child, BufReader<std::process::ChildStdout>);
+
+fn device(python: &std::path::Path, arguments: &[&str]) -> Device {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/blackbox/python/sessions.py");
+    let mut command = Command::new(python);
+    command.arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    Device(child, output)
+}
+
+impl Device {
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let mut error = String::new();
+            self.0.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+            panic!("the device has ended: {error}");
+        }
+        line
+    }
+
+    fn stop(mut self) -> Value {
+        self.0.stdin.take().unwrap().write_all(b"stop\n").unwrap();
+        let told = serde_json::from_str(&self.line()).unwrap();
+        self.0.wait().unwrap();
+        told
+    }
+}
+
+#[test]
+fn fifty_kills_lose_no_message_and_double_none_of_qos_2() {
+    let Some(python) = tools::python("kept sessions over kills") else { return };
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as u64;
+    let seed = std::env::var("KILTER_KILL_SEED").ok().map_or(seed, |seed| seed.parse().unwrap());
+    tell(&format!("session kill test: KILTER_KILL_SEED={seed}"));
+    let installation = Installation::new("");
+    installation.onboard(TENANT, &THINGS.map(|(_, thing)| thing));
+    let certificates = installation.certificates();
+    let (mqtt, http) = free_ports(seed ^ 0x5e55);
+    let mut chance = Chance::new(seed);
+    let mut server = installation.start_on(&mqtt, &http);
+    let mut devices = THINGS.map(|(version, thing)| {
+        device(&python, &[version, server.port(), certificates.to_str().unwrap(), TENANT, thing])
+    });
+    for device in &mut devices {
+        assert_eq!(device.line().trim(), "connected");
+    }
+    for _ in 0..KILLS {
+        std::thread::sleep(chance.between(LIFE_MS));
+        server.kill();
+        server = installation.start_on(&mqtt, &http);
+    }
+    let mut published = 0;
+    for (device, (_, thing)) in devices.into_iter().zip(THINGS) {
+        let told = device.stop();
+        tell(&format!("session kill test: {thing}: {told}"));
+        assert_eq!(told["acknowledged"], told["published"], "{told}");
+        assert_eq!((&told["lost"], &told["doubled"]), (&json!([]), &json!([])), "{thing}: {told}");
+        assert!(told["resumed"].as_u64().unwrap() >= KILLS / 3, "the test tests little: {told}");
+        published += told["published"].as_u64().unwrap();
+    }
+    // The stream has every message, those of QoS 2 once.
+    server.settled_ledger(TENANT, published);
+    let records = server.list(&format!("/api/v1/tenants/{TENANT}/records?limit=10000"));
+    for (_, thing) in THINGS {
+        let mut count = std::collections::BTreeMap::<u64, u64>::new();
+        for record in records.iter().filter(|record| record["thing"] == thing) {
+            let data: Value = serde_json::from_str(record["data"].as_str().unwrap()).unwrap();
+            *count.entry(data["n"].as_u64().unwrap()).or_default() += 1;
+        }
+        let doubled: Vec<_> = count.iter().filter(|(number, times)| *number % 2 == 1 && **times > 1).collect();
+        assert!(doubled.is_empty(), "{thing}: in the stream twice: {doubled:?}");
+    }
+}
+
+#[test]
+fn the_aws_iot_device_sdk_finds_its_session_again() {
+    let Some(python) = tools::python("AWS IoT device SDK") else { return };
+    let installation = Installation::new("");
+    let things = ["sdk-three", "sdk-five"];
+    installation.onboard("sdk", &things);
+    let server = installation.start();
+    let certificates = installation.certificates();
+    let arguments = [server.port(), certificates.to_str().unwrap(), "sdk", things[0], things[1]];
+    let seen: Value = serde_json::from_str(&tools::script(&python, "aws_iot.py", &arguments)).unwrap();
+    let three = json!({"came": [[0, 1, true], [1, 1, false], [2, 1, false]], "granted": 1, "present": [false, true]});
+    assert_eq!(seen["three"], three);
+    let five =
+        json!({"came": [[5, 1, "application/json"]], "granted": [1], "acknowledged": 0, "present": [false, true]});
+    assert_eq!(seen["five"], five);
+}
+
+#[test]
+fn port_443_speaks_websocket_and_mqtt_by_alpn() {
+    let Some(python) = tools::python("WebSocket and ALPN") else { return };
+    let (websocket, _) = free_ports(u64::from(std::process::id()) * 31);
+    let installation = Installation::new(&format!("mqtt_ws = \"{websocket}\"\n"));
+    installation.onboard("web", &["web-1"]);
+    let server = installation.start();
+    let certificates = installation.certificates();
+    let port = websocket.rsplit(':').next().unwrap();
+    let arguments = [port, certificates.to_str().unwrap(), "web", "web-1"];
+    let seen: Value = serde_json::from_str(&tools::script(&python, "port443.py", &arguments)).unwrap();
+    for way in ["websocket", "websocket_5", "alpn", "alpn_5"] {
+        assert_eq!(seen[way], json!([2, 100_000]), "{way}: {seen}");
+    }
+    assert_eq!(server.settled_ledger("web", 8)[0]["received"], 8);
+}
