@@ -74,8 +74,7 @@ def five():
         on_lifecycle_connection_success=on_connection_success,
         on_lifecycle_stopped=lambda _: stopped.set(),
         on_publish_received=on_publish_received,
-        client_session_behavior=mqtt5.ClientSessionBehaviorType.REJOIN_ALWAYS,
-        connect_options=None,
+        session_behavior=mqtt5.ClientSessionBehaviorType.REJOIN_ALWAYS,
         session_expiry_interval_sec=3600,
     )
     client.start()
