@@ -1,12 +1,13 @@
 //! The only wiring: what is opened, what runs, how it drains. Read from top to bottom.
 
+mod services;
+
 use crate::{
     aws,
     config::Config,
     error::{Code, Coded},
     identity::{Identity, write_secret},
     notify::{TerminalNotify, WebhookNotify},
-    results_tables::TenantTables,
 };
 use anyhow::Context;
 use axum::Router;
@@ -15,18 +16,18 @@ use kilter_core::ports::{
     clock::{Clock, SystemClock},
     notify::Notify,
     objects::{ObjectError, Uploads},
+    resources::{Resource, Resources},
     stream::{Stream, StreamErrorKind},
     table::Table,
 };
 use kilter_door_aws::{
-    AwsListener, Door, S3, ServerTls, Services,
-    dynamodb::{DynamoDb, DynamoDbPorts},
+    AwsListener, Door,
+    dynamodb::DynamoDb,
+    iam::Iam,
     s3::{
         lifecycle::{self, Lifecycle},
         replication::Replicating,
     },
-    sitewise::Sitewise,
-    sts::Sts,
 };
 use kilter_door_console::{ConsoleState, ReadyItem};
 use kilter_door_mqtt::{DoorError, MqttDoor, TlsIdentity};
@@ -41,6 +42,7 @@ use kilter_pipeline::{
     logs::{FunctionLog, LogWriter, TableLogs},
     query::PipelineQuery,
     registry::Registry,
+    resources::{PipelineResources, ResourcePorts},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
@@ -75,6 +77,7 @@ pub struct Node {
     lake: Arc<Lake>,
     ingest: Arc<PipelineIngest>,
     control: Arc<PipelineControl>,
+    iam: Iam,
     query: Arc<PipelineQuery>,
     live: Live,
     logs: LogWriter,
@@ -102,18 +105,13 @@ impl Node {
     /// Opens the data directory, making what is missing. Blocking.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let dir = &config.data_dir;
-        let lock = DirectoryLock::acquire(dir).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => anyhow::Error::new(Coded::new(Code::DirectoryLocked, error.to_string())),
-            _ => anyhow::Error::new(error).context(format!("the data directory {} cannot be used", dir.display())),
-        })?;
+        let lock = take_lock(dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let Identity { authority, tls, token } = Identity::open(dir, &config.server_names, &*clock)?;
         let stream =
             EmbeddedStream::open(&dir.join("streams"), config.stream.clone(), clock.clone()).map_err(coded_stream)?;
-        let registry_table: Arc<dyn Table> = Arc::new(open_table(&dir.join("registry.redb"))?);
-        let table: Arc<dyn Table> = Arc::new(open_table(&dir.join("results.redb"))?);
-        let sessions: Arc<dyn Table> = Arc::new(open_table(&dir.join("sessions.redb"))?);
-        let registry = Arc::new(Registry::open(registry_table)?);
+        let registry = Arc::new(Registry::open(open_table(dir, "registry")?)?);
+        let (table, sessions) = (open_table(dir, "results")?, open_table(dir, "sessions")?);
         let disk = Arc::new(open_objects(dir, &config.site.region, clock.clone())?);
         let objects = Arc::new(Replicating::new(disk.clone()));
         let lake = Arc::new(Lake::open(objects.clone(), &config.site.region)?);
@@ -122,12 +120,19 @@ impl Node {
         let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone())
             .context("the streams' ends cannot be read")?;
         let ingest = Arc::new(ingest);
-        let logs = TableLogs::open(table.clone(), clock.clone()).context("the log groups cannot be read")?;
-        let logs = LogWriter::start(Arc::new(logs))?;
-        ingest.rules.log_to(logs.clone());
-        let gate = Arc::new(RwLock::new(()));
-        let live = Live::default();
+        let (logs, iam) = around_rules(&ingest, &table, &clock, config)?;
+        let (gate, live) = (Arc::new(RwLock::new(())), Live::default());
+        let resources = PipelineResources::open(ResourcePorts {
+            registry: registry.clone(),
+            ingest: ingest.clone(),
+            stream: port.clone(),
+            table: table.clone(),
+            lake: lake.clone(),
+            clock: clock.clone(),
+            gate: gate.clone(),
+        });
         let control = Arc::new(PipelineControl {
+            resources: Arc::new(resources?),
             registry: registry.clone(),
             ingest: ingest.clone(),
             stream: port.clone(),
@@ -147,7 +152,6 @@ impl Node {
             live: live.clone(),
             gate: gate.clone(),
         });
-        let health = Arc::new(Health::default());
         Ok(Self {
             _lock: lock,
             tls,
@@ -161,11 +165,12 @@ impl Node {
             lake,
             ingest,
             control,
+            iam,
             query,
             live,
             logs,
             gate,
-            health,
+            health: Arc::default(),
         })
     }
 
@@ -261,33 +266,6 @@ impl Node {
         Ok(())
     }
 
-    /// The AWS endpoint: its socket, and what answers there.
-    async fn aws(&self, config: &Config, dynamodb: DynamoDb) -> anyhow::Result<(AwsListener, Arc<Door>)> {
-        let tls = ServerTls { certificate_pem: &self.tls.server_cert_pem, key_pem: &self.tls.server_key_pem };
-        let listener = kilter_door_aws::bind(config.aws, config.aws_tls.then_some(tls)).await;
-        let listener = listener.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
-        let state = aws::state(config, self.aws_services(config, dynamodb), self.clock.clone())?;
-        Ok((listener, Arc::new(Door::new(state))))
-    }
-
-    /// One line per service.
-    fn aws_services(&self, _config: &Config, dynamodb: DynamoDb) -> Services {
-        let sitewise = Sitewise::new(self.table.clone(), self.clock.clone());
-        self.ingest.rules.add_target(Arc::new(dynamodb.clone()));
-        self.ingest.rules.add_target(Arc::new(sitewise.clone()));
-        let s3 = S3::new(self.objects.clone());
-        Services::default().with(Sts).with(dynamodb).with(sitewise).with_streaming(s3)
-    }
-
-    fn dynamodb(&self) -> DynamoDb {
-        DynamoDb::new(DynamoDbPorts {
-            table: self.table.clone(),
-            objects: self.objects.clone(),
-            clock: self.clock.clone(),
-            results: Arc::new(TenantTables(self.control.registry.clone())),
-        })
-    }
-
     fn start_scorer(
         &self,
         config: &Config,
@@ -308,6 +286,10 @@ impl Node {
                     }
                     scorer
                 })
+            },
+            keeps_rows: {
+                let resources = self.control.resources.clone();
+                Arc::new(move |tenant| resources.exists(tenant, Resource::Table))
             },
             live: self.live.clone(),
             gate: self.gate.clone(),
@@ -439,8 +421,33 @@ fn write_secret_file(data_dir: &Path, file: &ServerFile) -> anyhow::Result<()> {
     write_secret(&path, &serde_json::to_string_pretty(file)?)
 }
 
-fn open_table(path: &Path) -> anyhow::Result<EmbeddedTable> {
-    EmbeddedTable::open(path).map_err(|error| Coded::new(Code::DiskRefused, error.to_string()).into())
+fn take_lock(dir: &Path) -> anyhow::Result<DirectoryLock> {
+    DirectoryLock::acquire(dir).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => anyhow::Error::new(Coded::new(Code::DirectoryLocked, error.to_string())),
+        _ => anyhow::Error::new(error).context(format!("the data directory {} cannot be used", dir.display())),
+    })
+}
+
+/// Where the rules' failures are written, and who says what a rule's role may do.
+fn around_rules(
+    ingest: &PipelineIngest,
+    table: &Arc<dyn Table>,
+    clock: &Arc<dyn Clock>,
+    config: &Config,
+) -> anyhow::Result<(LogWriter, Iam)> {
+    let logs = TableLogs::open(table.clone(), clock.clone()).context("the log groups cannot be read")?;
+    let logs = LogWriter::start(Arc::new(logs))?;
+    ingest.rules.log_to(logs.clone());
+    let iam = Iam::open(table.clone(), clock.clone(), &config.site.account).context("the roles cannot be read")?;
+    ingest.rules.ask_roles(Arc::new(iam.clone()));
+    Ok((logs, iam))
+}
+
+fn open_table(dir: &Path, name: &str) -> anyhow::Result<Arc<dyn Table>> {
+    match EmbeddedTable::open(&dir.join(format!("{name}.redb"))) {
+        Ok(table) => Ok(Arc::new(table)),
+        Err(error) => Err(Coded::new(Code::DiskRefused, error.to_string()).into()),
+    }
 }
 
 /// The objects; a lake of plain files, as earlier releases kept it, is moved into them.

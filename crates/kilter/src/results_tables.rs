@@ -1,30 +1,36 @@
-//! The tenants' results tables, as the AWS endpoint sees them: each is there as long as its tenant is.
+//! The tenants' results tables, as the AWS endpoint sees them.
 
-use kilter_core::{TenantId, Timestamp};
+use kilter_core::{
+    TenantId, Timestamp,
+    ports::resources::{Resource, Resources},
+};
 use kilter_door_aws::dynamodb::ResultTables;
-use kilter_pipeline::registry::Registry;
 use std::sync::Arc;
 
-pub struct TenantTables(pub Arc<Registry>);
+pub struct TenantTables(pub Arc<dyn Resources>);
+
+impl TenantTables {
+    fn tenant(name: &str) -> Result<TenantId, String> {
+        Resource::Table.tenant(name, "").ok_or_else(|| format!("{name} is not the name of a tenant's results table"))
+    }
+}
 
 impl ResultTables for TenantTables {
     fn is_result_table(&self, name: &str) -> bool {
-        name.strip_prefix("anomaly-results-").is_some_and(|tenant| TenantId::new(tenant).is_ok())
+        Self::tenant(name).is_ok()
     }
 
     fn tables(&self) -> Vec<(String, Timestamp)> {
-        self.0.state().tenants.values().map(|tenant| (tenant.tenant.table(), tenant.created)).collect()
+        let tables = self.0.list(Resource::Table);
+        let tables = tables.inspect_err(|error| tracing::error!(%error, "results tables could not be listed"));
+        tables.unwrap_or_default().into_iter().map(|(tenant, since)| (tenant.table(), since)).collect()
     }
 
     fn create(&self, name: &str) -> Result<(), String> {
-        let tenant = name.trim_start_matches("anomaly-results-");
-        Err(format!(
-            "{name} is the results table of tenant {tenant}, which does not exist: make it with `kilter tenant onboard {tenant}`"
-        ))
+        self.0.make(&Self::tenant(name)?, Resource::Table).map_err(|error| error.to_string())
     }
 
     fn delete(&self, name: &str) -> Result<(), String> {
-        let tenant = name.trim_start_matches("anomaly-results-");
-        Err(format!("{name} goes with its tenant: use `kilter tenant offboard {tenant}`"))
+        self.0.remove(&Self::tenant(name)?, Resource::Table).map_err(|error| error.to_string())
     }
 }

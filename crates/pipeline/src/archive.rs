@@ -140,8 +140,13 @@ impl Archive {
     }
 
     fn shard(&self, shard: &Shard<'_>, waits: &mut Waits, flush: bool) -> Result<(), ArchiveError> {
-        let raw_next = self.raw(shard, waits, flush)?;
-        self.scored(shard, waits, flush)?;
+        let raw_next = if self.lake.has_bucket(shard.tenant)? {
+            let raw_next = self.raw(shard, waits, flush)?;
+            self.scored(shard, waits, flush)?;
+            raw_next
+        } else {
+            self.pass(shard)?
+        };
         let needed = Progress::of(shard.stream, shard.id).checkpoint(&*self.table)?.relearn_from.min(raw_next);
         self.stream.retain_from(shard.stream, shard.id, needed)?;
         Ok(())
@@ -155,6 +160,26 @@ impl Archive {
         }
         let since = since.get_or_insert_with(Instant::now);
         full || flush || since.elapsed() >= self.config.flush_age
+    }
+
+    /// There is no bucket: what has come so far will not be archived, and is not held back from retention.
+    fn pass(&self, shard: &Shard<'_>) -> Result<Offset, ArchiveError> {
+        let next = self.stream.bounds(shard.stream, shard.id)?.next;
+        let archived: Archived = self.load(shard, "raw")?;
+        let partition = archive_partition(&shard.pk);
+        let rows = self.table.range(&shard.table, &partition, SkRange::ALL, OBJECT_ROWS_MAX)?;
+        let mut writes: Vec<Write> = rows.iter().map(|i| Write::delete(&shard.table, &i.pk, &i.sk)).collect();
+        if archived.next < next || archived.intent.is_some() {
+            writes.push(self.save(shard, "raw", &Archived { next, intent: None }));
+        }
+        let scored: Archived = self.load(shard, "scored")?;
+        if scored.intent.is_some() {
+            writes.push(self.save(shard, "scored", &Archived { next: scored.next, intent: None }));
+        }
+        if !writes.is_empty() {
+            self.table.commit(writes)?;
+        }
+        Ok(next)
     }
 
     fn raw(&self, shard: &Shard<'_>, waits: &mut Waits, flush: bool) -> Result<Offset, ArchiveError> {
@@ -236,11 +261,16 @@ impl Archive {
         let table = tenant.table();
         let mut rows = Vec::with_capacity(items.len());
         for item in items {
+            // No thing's name begins like an object.
+            if item.value.starts_with(b"{") {
+                rows.push(row(&item.value, &item.sk)?);
+                continue;
+            }
             let reference = String::from_utf8_lossy(&item.value);
             let (thing, sk) = reference.split_once('\0').ok_or_else(|| ArchiveError::Row(item.sk.clone()))?;
             // A row whose time is over before it was archived has been deleted; the raw record is in the lake.
             if let Some(bytes) = self.table.get(&table, thing, sk)? {
-                rows.push(serde_json::from_slice(&bytes).map_err(|e| ArchiveError::Row(format!("{thing} {sk}: {e}")))?);
+                rows.push(row(&bytes, sk)?);
             }
         }
         Ok(rows)
@@ -309,6 +339,10 @@ impl Archive {
         }
         Ok(items.last().filter(|_| items.len() == SWEEP_ITEMS).map(|last| (last.pk.clone(), last.sk.clone())))
     }
+}
+
+fn row(bytes: &[u8], sk: &str) -> Result<ScoredReading, ArchiveError> {
+    serde_json::from_slice(bytes).map_err(|error| ArchiveError::Row(format!("{sk}: {error}")))
 }
 
 /// Where the search for expired rows stands.

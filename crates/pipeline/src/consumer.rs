@@ -4,14 +4,14 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, Counts, Progress, Snapshot},
     live::Live,
     logs::FunctionLog,
-    record::{Commit, OUTBOX, archive_key, archive_partition, row_key},
+    record::{Commit, OUTBOX, archive_key, archive_partition, json, row_key},
     thing::ThingState,
 };
 use kilter_core::{
     Offset, Record, RecordKind, ShardId, StreamName, TenantId, ThingName, Timestamp,
     ports::{
         clock::Clock,
-        stream::{ReadLimit, Stream, StreamErrorKind},
+        stream::{Bounds, ReadLimit, Stream, StreamErrorKind},
         table::{Table, Write},
     },
 };
@@ -45,6 +45,8 @@ pub struct ScorerPorts {
     pub table: Arc<dyn Table>,
     pub clock: Arc<dyn Clock>,
     pub config_for: Arc<ConfigFor>,
+    /// Whether the tenant has a results table; asked for every record, so it must be quick.
+    pub keeps_rows: Arc<dyn Fn(&TenantId) -> bool + Send + Sync>,
     pub live: Live,
     /// Held for reading during a round, for writing while a tenant is removed.
     pub gate: Arc<RwLock<()>>,
@@ -197,8 +199,9 @@ impl Scorer {
             let Some(tenant) = tenant_of(&stream) else { continue };
             for id in (0..shards).map(ShardId) {
                 let key = (stream.clone(), id);
-                // A stream that ends before what was read of it is another one of the same name.
-                let same = |shard: &Shard| self.ports.stream.bounds(&stream, id).is_ok_and(|b| b.next >= shard.next);
+                // A stream that ends before what was read of it, or begins after it, is another one of the same name.
+                let within = |b: Bounds, shard: &Shard| (b.first..=b.next).contains(&shard.next);
+                let same = |shard: &Shard| self.ports.stream.bounds(&stream, id).is_ok_and(|b| within(b, shard));
                 let shard = match self.shards.remove(&key).filter(same) {
                     Some(shard) => Ok(shard),
                     None => Shard::open(&*self.ports.table, &*self.ports.stream, &tenant, &stream, id),
@@ -376,11 +379,13 @@ impl Shard {
         for change in done.changes {
             commit.change(&self.results, outbox, change, record.record.arrival);
         }
+        let kept = (ports.keeps_rows)(&self.tenant);
         for (index, row) in done.rows.into_iter().enumerate() {
-            let reference = format!("{}\0{}", row.thing, row_key(&row));
+            // The lake takes a row from the table; where there is none, the row waits for the lake by itself.
+            let waits = if kept { format!("{}\0{}", row.thing, row_key(&row)).into_bytes() } else { json(&row) };
             let key = archive_key(record.offset, index);
-            commit.push(Write::put(&self.scoring, self.archive_pk.as_str(), key, reference.into_bytes()));
-            commit.row(&self.tenant, &self.results, row, watched);
+            commit.push(Write::put(&self.scoring, self.archive_pk.as_str(), key, waits));
+            commit.row(&self.tenant, kept.then_some(&self.results), row, watched);
         }
         Ok(())
     }

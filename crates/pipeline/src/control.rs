@@ -6,11 +6,12 @@ use crate::{
     ingest::{PipelineIngest, Site},
     record::OUTBOX,
     registry::{Change, Registry, RegistryError, State, Tenant, new_policy},
+    resources::PipelineResources,
     rules::Rule,
 };
 use kilter_core::{
     AlertBudget, Certificate, CertificateId, CertificateStatus, CertificateView, IssuedIdentity, PolicyRecord,
-    PolicyView, Removed, Tags, TenantId, TenantView, Thing, ThingName, ThingView, Timestamp,
+    PolicyView, Removed, RuleView, Tags, TenantId, TenantView, Thing, ThingName, ThingView, Timestamp,
     ports::{
         clock::Clock,
         control::{Control, ControlError, ControlErrorKind, OnboardRequest, Onboarded, VALID_HOURS_DEFAULT},
@@ -40,6 +41,7 @@ pub struct PipelineControl {
     pub table: Arc<dyn Table>,
     pub lake: Arc<Lake>,
     pub authority: Arc<Authority>,
+    pub resources: Arc<PipelineResources>,
     pub clock: Arc<dyn Clock>,
     pub site: Site,
     /// Held for writing while a tenant is removed.
@@ -203,7 +205,7 @@ impl PipelineControl {
         if !self.stream.list()?.iter().any(|(name, _)| *name == stream) {
             created.push(format!("stream {stream} with {shards} shard(s)"));
         }
-        self.stream.create(&stream, shards)?;
+        self.resources.place_stream(&stream, shards)?;
         if self.lake.create_bucket(tenant)? {
             created.push(format!("lake prefix {}/{tenant}/", tenant.bucket(&self.site.region)));
         }
@@ -237,6 +239,7 @@ impl PipelineControl {
             Ok((changes, made))
         })?;
         created.extend(made);
+        self.resources.made_whole(tenant)?;
         Ok(created)
     }
 
@@ -315,12 +318,15 @@ pub fn thing_view(site: &Site, state: &State, thing: &Thing) -> ThingView {
     }
 }
 
-pub fn tenant_view(site: &Site, state: &State, tenant: &Tenant) -> Option<TenantView> {
+/// A tenant that was made one AWS command at a time may lack its rule and its policy: then their names are shown, and
+/// nothing of what they would say.
+pub fn tenant_view(site: &Site, state: &State, tenant: &Tenant) -> TenantView {
     let id = &tenant.tenant;
-    let rule = &state.rules.get(&id.rule())?.rule;
-    let policy = state.fleet.policies.get(&id.policy())?;
-    let document = serde_json::from_str(policy.document()).unwrap_or_default();
-    Some(TenantView {
+    let missing = || RuleView { name: id.rule(), sql: String::new(), stream: id.stream().to_string() };
+    let rule = state.rules.get(&id.rule()).map_or_else(missing, |known| known.rule.view());
+    let policy = state.fleet.policies.get(&id.policy());
+    let document = policy.and_then(|policy| serde_json::from_str(policy.document()).ok()).unwrap_or_default();
+    TenantView {
         tenant: id.clone(),
         created: tenant.created,
         budget: tenant.budget,
@@ -336,9 +342,9 @@ pub fn tenant_view(site: &Site, state: &State, tenant: &Tenant) -> Option<Tenant
         bucket: id.bucket(&site.region),
         lake_prefix: format!("{id}/"),
         alert_topic: id.alert_topic(),
-        rule: rule.view(),
-        policy: PolicyView { name: policy.name.clone(), document },
-    })
+        rule,
+        policy: PolicyView { name: id.policy(), document },
+    }
 }
 
 impl Control for PipelineControl {
@@ -362,7 +368,7 @@ impl Control for PipelineControl {
                 created.push(format!("thing {} with certificate {}", identity.thing, identity.certificate.id));
             }
             let state = self.registry.state();
-            let tenant = state.tenants.get(&request.tenant).and_then(|tenant| tenant_view(&self.site, &state, tenant));
+            let tenant = state.tenants.get(&request.tenant).map(|tenant| tenant_view(&self.site, &state, tenant));
             let tenant = tenant.ok_or_else(|| unknown_tenant(&request.tenant))?;
             tracing::info!(tenant = %request.tenant, created = created.len(), "tenant onboarded");
             Ok(Onboarded { tenant, identities, created })
@@ -395,6 +401,7 @@ impl Control for PipelineControl {
                 Ok((changes, removed))
             })?;
             self.remove_data(tenant, &mut removed)?;
+            self.resources.forget(tenant)?;
             // Last, so that a removal that was cut short can be run again.
             self.registry.change::<(), Failure>(|_| Ok((vec![Change::RemoveTenant(tenant.clone())], ())))?;
             tracing::info!(%tenant, things = removed.things.len(), records = removed.stream_records, "tenant offboarded");

@@ -152,7 +152,7 @@ fn parse<T: DeserializeOwned>(item: &Item) -> Result<T, Failure> {
 impl Inventory for PipelineQuery {
     fn tenants(&self) -> Result<Vec<TenantView>, ControlError> {
         let state = self.registry.state();
-        Ok(state.tenants.values().filter_map(|tenant| tenant_view(&self.site, &state, tenant)).collect())
+        Ok(state.tenants.values().map(|tenant| tenant_view(&self.site, &state, tenant)).collect())
     }
 
     fn things(&self, tenant: Option<&TenantId>) -> Result<Vec<ThingView>, ControlError> {

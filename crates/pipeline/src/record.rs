@@ -66,8 +66,11 @@ impl Commit {
         self.writes.is_empty()
     }
 
-    pub fn row(&mut self, tenant: &TenantId, table: &Arc<str>, row: ScoredReading, watched: bool) {
-        self.writes.push(Write::put(table, row.thing.as_str(), row_key(&row), json(&row)));
+    /// `table`: where the row is kept, if anywhere.
+    pub fn row(&mut self, tenant: &TenantId, table: Option<&Arc<str>>, row: ScoredReading, watched: bool) {
+        if let Some(table) = table {
+            self.writes.push(Write::put(table, row.thing.as_str(), row_key(&row), json(&row)));
+        }
         if watched {
             self.events.push(LiveEvent::Reading { tenant: tenant.clone(), reading: row });
         }

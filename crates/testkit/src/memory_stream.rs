@@ -119,7 +119,7 @@ impl State {
 }
 
 impl StreamAdmin for MemoryStream {
-    fn create(&self, stream: &StreamName, shards: u32) -> Result<(), StreamError> {
+    fn create_from(&self, stream: &StreamName, shards: u32, first: Offset) -> Result<(), StreamError> {
         let mut state = self.lock();
         state.refuse_when_closed("create")?;
         let wanted = shards as usize;
@@ -130,7 +130,8 @@ impl StreamAdmin for MemoryStream {
                 Err(StreamError::new(StreamErrorKind::Conflict, "create", message))
             }
             _ => {
-                state.streams.insert(stream.clone(), std::iter::repeat_with(Shard::default).take(wanted).collect());
+                let fresh = || Shard { first: first.0, ..Shard::default() };
+                state.streams.insert(stream.clone(), std::iter::repeat_with(fresh).take(wanted).collect());
                 self.bump(&mut state);
                 Ok(())
             }

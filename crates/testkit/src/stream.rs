@@ -42,9 +42,10 @@ type Check = fn(&mut dyn Subject);
 
 /// Runs all checks; panics at the first that does not hold.
 pub fn check(subject: &mut dyn Subject) {
-    let checks: [(&str, Check); 15] = [
+    let checks: [(&str, Check); 16] = [
         ("streams are made once, listed in order, and refuse another number of shards", makes_and_lists),
         ("a deleted stream is gone, counted, and its name is free", deletes),
+        ("a stream begins at the offset that it was made with", begins_where_told),
         ("what does not exist is not found", misses),
         ("records come back as they were, at the places that append answered", keeps_every_field),
         ("reading stops at its limits, at the end, and hands out at least one record", heeds_limits),
@@ -147,6 +148,18 @@ fn deletes(subject: &mut dyn Subject) {
     assert_eq!(append(&*stream, &name, vec![record("k", "new")]), [(ShardId(0), Offset(0))]);
     assert_eq!(datas(&read_all(&*stream, &name, 0)), [b"new"]);
     assert_eq!(datas(&read_all(&*stream, &other, 0)), [b"kept"]);
+}
+
+fn begins_where_told(subject: &mut dyn Subject) {
+    let stream = subject.fresh();
+    let name = stream_name("later");
+    stream.create_from(&name, 1, Offset(1_000)).unwrap();
+    assert_eq!(append(&*stream, &name, vec![record("k", "first")]), [(ShardId(0), Offset(1_000))]);
+    let stream = subject.reopen(stream);
+    let bounds = stream.bounds(&name, ShardId(0)).unwrap();
+    assert_eq!((bounds.first, bounds.next), (Offset(1_000), Offset(1_001)));
+    assert_eq!(kind(stream.read(&name, ShardId(0), Offset(999), EVERYTHING)), StreamErrorKind::Trimmed);
+    assert_eq!(append(&*stream, &name, vec![record("k", "second")]), [(ShardId(0), Offset(1_001))]);
 }
 
 fn misses(subject: &mut dyn Subject) {

@@ -11,7 +11,7 @@
 
 use super::{OneStream, faults, recover, shard::create_shard};
 use crate::directory::{create_directory, sync_directory};
-use kilter_core::{StreamName, ports::stream::StreamError};
+use kilter_core::{Offset, StreamName, ports::stream::StreamError};
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -41,22 +41,23 @@ fn shard_directory(stream: &Path, number: u32) -> PathBuf {
 }
 
 /// Makes the stream aside and then gives it its name: after a crash it is there whole or not at all.
-pub(crate) fn create(root: &Path, stream: &StreamName, shards: u32) -> Result<OneStream, StreamError> {
+pub(crate) fn create(root: &Path, stream: &StreamName, shards: u32, first: Offset) -> Result<OneStream, StreamError> {
     let name = directory_name(stream);
     let (making, directory) = (root.join(format!("{name}{MAKING}")), root.join(name));
-    let made = make(&making, shards).and_then(|()| fs::rename(&making, &directory)).and_then(|()| sync_directory(root));
+    let made =
+        make(&making, shards, first).and_then(|()| fs::rename(&making, &directory)).and_then(|()| sync_directory(root));
     made.map_err(|error| faults::io("create", &directory, error))?;
     open_stream(&directory, stream.clone())
 }
 
-fn make(directory: &Path, shards: u32) -> io::Result<()> {
+fn make(directory: &Path, shards: u32, first: Offset) -> io::Result<()> {
     remove_if_there(directory)?;
     fs::create_dir_all(directory)?;
     let mut meta = File::create_new(directory.join(META))?;
     write!(meta, "kilter-stream 1\nshards {shards}\n")?;
     meta.sync_all()?;
     for number in 0..shards {
-        create_shard(&shard_directory(directory, number), number)?;
+        create_shard(&shard_directory(directory, number), number, first)?;
     }
     sync_directory(directory)
 }

@@ -154,7 +154,7 @@ impl Drop for EmbeddedStream {
 }
 
 impl StreamAdmin for EmbeddedStream {
-    fn create(&self, stream: &StreamName, shards: u32) -> Result<(), StreamError> {
+    fn create_from(&self, stream: &StreamName, shards: u32, first: Offset) -> Result<(), StreamError> {
         let _admin = self.open_for_change("create")?;
         let conflict = |message| Err(StreamError::new(StreamErrorKind::Conflict, "create", message));
         if !(1..=catalog::SHARDS_MAX).contains(&shards) {
@@ -169,7 +169,7 @@ impl StreamAdmin for EmbeddedStream {
                 }
             };
         }
-        let made = catalog::create(&self.directory, stream, shards)?;
+        let made = catalog::create(&self.directory, stream, shards, first)?;
         self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(stream.clone(), Arc::new(made));
         tracing::info!(%stream, shards, "stream created");
         self.changes.bump();

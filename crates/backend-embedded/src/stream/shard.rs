@@ -9,7 +9,7 @@ use super::{
     segment::{self, Segment},
 };
 use crate::directory::sync_directory;
-use kilter_core::{StreamName, ports::stream::StreamError};
+use kilter_core::{Offset, StreamName, ports::stream::StreamError};
 use std::{
     collections::VecDeque,
     fs::File,
@@ -228,8 +228,8 @@ impl Shard {
 }
 
 /// Makes the directory of a new shard with its first, empty segment, all durable.
-pub(crate) fn create_shard(directory: &Path, number: u32) -> io::Result<()> {
+pub(crate) fn create_shard(directory: &Path, number: u32, first: Offset) -> io::Result<()> {
     std::fs::create_dir(directory)?;
-    segment::create_file(directory, number, 0)?;
+    segment::create_file(directory, number, first.0)?;
     sync_directory(directory)
 }

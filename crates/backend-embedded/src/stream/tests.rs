@@ -251,7 +251,7 @@ fn keys_go_where_kinesis_would_put_them() {
         let directory = TempDir::new().unwrap();
         let name = stream_name("s");
         catalog::open_all(directory.path()).unwrap();
-        catalog::create(directory.path(), &name, shards as u32).unwrap().shard_of(key).0
+        catalog::create(directory.path(), &name, shards as u32, Offset(0)).unwrap().shard_of(key).0
     };
     // MD5("a") = 0cc1…, MD5("b") = 92eb…, MD5("e") = e167…
     assert_eq!([one_of(1, "a"), one_of(1, "e")], [0, 0]);

@@ -18,7 +18,12 @@ use std::time::Duration;
 pub trait StreamAdmin: Send + Sync {
     /// Durable on return. Making a stream that is there with as many shards is not an error; with
     /// another number it is [`StreamErrorKind::Conflict`].
-    fn create(&self, stream: &StreamName, shards: u32) -> Result<(), StreamError>;
+    fn create(&self, stream: &StreamName, shards: u32) -> Result<(), StreamError> {
+        self.create_from(stream, shards, Offset(0))
+    }
+    /// The same, with the offset that the first record of each shard gets. A stream that takes the place of a deleted
+    /// one goes on where that ended, so that no offset of the name is given out twice.
+    fn create_from(&self, stream: &StreamName, shards: u32, first: Offset) -> Result<(), StreamError>;
     /// Removes the stream and its records, says how many records that were. Unknown: `NotFound`.
     fn delete(&self, stream: &StreamName) -> Result<u64, StreamError>;
     /// Every stream with its number of shards, sorted by name.

@@ -54,6 +54,7 @@ fn scorer(stream: &Arc<MemoryStream>, table: Arc<dyn Table>) -> Scorer {
         table,
         clock: Arc::new(SystemClock),
         config_for: Arc::new(|_, _| ScorerConfig::default()),
+        keeps_rows: Arc::new(|_| true),
         live: Live::default(),
         gate: Arc::default(),
         alerts: Arc::default(),

@@ -1,0 +1,196 @@
+//! Kinesis Data Streams over the port `Stream`: what is put here is scored, and what is got here is what was scored.
+
+mod describe;
+mod names;
+mod records;
+mod streams;
+mod tags;
+
+use crate::{Access, Answer, AwsError, Call, Service, json};
+use futures::{FutureExt, future::BoxFuture};
+use kilter_core::{
+    StreamName,
+    ports::{
+        control::{ControlError, ControlErrorKind},
+        put::Put,
+        resources::Resources,
+        stream::{Stream, StreamError, StreamErrorKind},
+        table::Table,
+    },
+};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// What the service works with.
+pub struct KinesisPorts {
+    pub stream: Arc<dyn Stream>,
+    pub put: Arc<dyn Put>,
+    pub resources: Arc<dyn Resources>,
+    /// Of tags and the times that streams were made.
+    pub table: Arc<dyn Table>,
+    /// How long records are kept, as the installation is configured.
+    pub retention_hours: u64,
+}
+
+pub struct Kinesis(Arc<KinesisPorts>);
+
+impl Kinesis {
+    pub fn new(ports: KinesisPorts) -> Self {
+        Self(Arc::new(ports))
+    }
+
+    async fn answer(&self, call: &Call) -> Result<Answer, AwsError> {
+        let operation = call.target().unwrap_or_default().to_owned();
+        if operation == "PutRecord" || operation == "PutRecords" {
+            return records::put(&self.0, call, operation == "PutRecords").await;
+        }
+        let (ports, call) = (self.0.clone(), call.clone());
+        let answered = tokio::task::spawn_blocking(move || Request::read(&ports, &call)?.answer(&operation)).await;
+        answered.map_err(AwsError::internal)?
+    }
+}
+
+impl Service for Kinesis {
+    fn name(&self) -> &'static str {
+        "kinesis"
+    }
+
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer, AwsError>> {
+        self.answer(call).boxed()
+    }
+
+    fn access(&self, call: &Call) -> Access {
+        let input = json::object(call).unwrap_or_default();
+        let named = names::stream_named(&input, call);
+        let resource = match (named, input.get("ShardIterator").and_then(Value::as_str)) {
+            (Ok(stream), _) => call.arn("kinesis", &format!("stream/{stream}")),
+            (Err(_), Some(iterator)) => match names::Iterator::read(iterator) {
+                Some(iterator) => call.arn("kinesis", &format!("stream/{}", iterator.stream)),
+                None => "*".to_owned(),
+            },
+            _ => "*".to_owned(),
+        };
+        Access { action: format!("kinesis:{}", call.target().unwrap_or("*")), resources: vec![resource] }
+    }
+}
+
+/// A request with its input.
+struct Request<'a> {
+    ports: &'a KinesisPorts,
+    call: &'a Call,
+    input: Map<String, Value>,
+}
+
+impl<'a> Request<'a> {
+    fn read(ports: &'a KinesisPorts, call: &'a Call) -> Result<Self, AwsError> {
+        Ok(Self { ports, call, input: json::object(call)? })
+    }
+
+    /// One line per operation; what is not here is refused by its name.
+    fn answer(&self, operation: &str) -> Result<Answer, AwsError> {
+        match operation {
+            "CreateStream" => self.create_stream(),
+            "DeleteStream" => self.delete_stream(),
+            "DescribeLimits" => self.describe_limits(),
+            "DescribeStream" => self.describe_stream(),
+            "DescribeStreamSummary" => self.describe_stream_summary(),
+            "ListShards" => self.list_shards(),
+            "ListStreams" => self.list_streams(),
+            "GetShardIterator" => self.get_shard_iterator(),
+            "GetRecords" => self.get_records(),
+            "AddTagsToStream" => self.add_tags_to_stream(),
+            "RemoveTagsFromStream" => self.remove_tags_from_stream(),
+            "ListTagsForStream" => self.list_tags_for_stream(),
+            "TagResource" => self.tag_resource(),
+            "UntagResource" => self.untag_resource(),
+            "ListTagsForResource" => self.list_tags_for_resource(),
+            other => Err(AwsError::unknown_operation(other)),
+        }
+    }
+
+    fn stream(&self) -> Result<StreamName, AwsError> {
+        names::stream_named(&self.input, self.call)
+    }
+
+    /// The stream that the request names, which must be there, with its number of shards.
+    fn known_stream(&self) -> Result<(StreamName, u32), AwsError> {
+        let name = self.stream()?;
+        let streams = self.ports.stream.list().map_err(stream_error)?;
+        streams.into_iter().find(|(known, _)| *known == name).ok_or_else(|| no_stream(self.call, &name))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&str>, AwsError> {
+        match self.input.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(wrong_type(name, "text")),
+        }
+    }
+
+    fn needed_text(&self, name: &str) -> Result<&str, AwsError> {
+        self.text(name)?.ok_or_else(|| missing(name))
+    }
+
+    /// A whole number between bounds, or `default`.
+    fn number(&self, name: &str, low: i64, high: i64, default: Option<i64>) -> Result<i64, AwsError> {
+        let value = match self.input.get(name) {
+            None | Some(Value::Null) => return default.ok_or_else(|| missing(name)),
+            Some(value) => value.as_i64().ok_or_else(|| wrong_type(name, "a whole number"))?,
+        };
+        if (low..=high).contains(&value) {
+            return Ok(value);
+        }
+        let member = names::member(name);
+        let (bound, rule) = if value < low { (low, "greater") } else { (high, "less") };
+        Err(invalid(format!(
+            "1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: Member must have \
+             value {rule} than or equal to {bound}"
+        )))
+    }
+}
+
+fn missing(name: &str) -> AwsError {
+    let member = names::member(name);
+    invalid(format!(
+        "1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null"
+    ))
+}
+
+fn wrong_type(name: &str, wanted: &str) -> AwsError {
+    AwsError::new("SerializationException", format!("{name} must be {wanted}"))
+}
+
+fn invalid(message: String) -> AwsError {
+    AwsError::new("ValidationException", message)
+}
+
+fn argument(message: impl Into<String>) -> AwsError {
+    AwsError::new("InvalidArgumentException", message)
+}
+
+fn no_stream(call: &Call, name: &StreamName) -> AwsError {
+    let message = format!("Stream {name} under account {} not found.", call.account);
+    AwsError::new("ResourceNotFoundException", message)
+}
+
+fn stream_error(error: StreamError) -> AwsError {
+    match error.kind {
+        StreamErrorKind::NotFound => AwsError::new("ResourceNotFoundException", error.message),
+        StreamErrorKind::Busy => AwsError::new("ProvisionedThroughputExceededException", error.message),
+        StreamErrorKind::TooLarge => invalid(error.message),
+        StreamErrorKind::Trimmed => argument(error.message),
+        _ => AwsError::internal(error),
+    }
+}
+
+fn control_error(error: ControlError) -> AwsError {
+    match error.kind {
+        ControlErrorKind::NotFound => AwsError::new("ResourceNotFoundException", error.message),
+        ControlErrorKind::Conflict => AwsError::new("ResourceInUseException", error.message),
+        ControlErrorKind::Invalid => invalid(error.message),
+        ControlErrorKind::Internal => AwsError::internal(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
