@@ -25,6 +25,7 @@ use kilter_door_aws::{
     dynamodb::DynamoDb,
     iam::Iam,
     s3::{
+        action::S3Action,
         lifecycle::{self, Lifecycle},
         replication::Replicating,
     },
@@ -120,6 +121,7 @@ impl Node {
         let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone())
             .context("the streams' ends cannot be read")?;
         let ingest = Arc::new(ingest);
+        ingest.rules.add_target(Arc::new(S3Action::new(objects.clone())));
         let (logs, iam) = around_rules(&ingest, &table, &clock, config)?;
         let (gate, live) = (Arc::new(RwLock::new(())), Live::default());
         let resources = PipelineResources::open(ResourcePorts {

@@ -97,7 +97,7 @@ fn location(body: &[u8]) -> Result<Option<String>, AwsError> {
 }
 
 /// S3's rules for names of general purpose buckets.
-fn check_name(name: &str) -> Result<(), AwsError> {
+pub(super) fn check_name(name: &str) -> Result<(), AwsError> {
     let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let bytes = name.as_bytes();
     let form = (3..=63).contains(&bytes.len())

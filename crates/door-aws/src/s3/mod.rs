@@ -4,6 +4,7 @@
 //! `setting.rs` answer it; `transfer.rs` moves bytes; `lifecycle.rs` and `replication.rs` do what
 //! rules say.
 
+pub mod action;
 mod bucket;
 mod checksum;
 mod condition;

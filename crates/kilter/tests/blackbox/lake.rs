@@ -1,12 +1,12 @@
 //! The lake of a running installation, read by DuckDB and pyarrow, against the ledger.
 
 use crate::{
-    device,
-    harness::{Installation, eventually},
+    aws, device,
+    harness::{Installation, Server, eventually},
     tools,
 };
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 /// Where a tenant's objects are.
 pub fn prefix(data: &Path, tenant: &str) -> std::path::PathBuf {
@@ -64,4 +64,30 @@ fn duckdb_and_pyarrow_count_what_the_ledger_counts() {
         let level_sum = 2.0 * ((0..400).map(|i| f64::from(i % 9) + 0.5).sum::<f64>() + 3.0);
         assert_eq!(of["level_sum"], level_sum, "{seen:#}");
     }
+    as_a_bucket(&python, &installation, &server, rows);
+}
+
+/// The same through the S3 endpoint: boto3, the AWS CLI and pyarrow see and delete what the lake writes.
+fn as_a_bucket(python: &Path, installation: &Installation, server: &Server, rows: u64) {
+    let objects: Vec<String> = server
+        .list("/api/v1/tenants/lake1/objects")
+        .iter()
+        .map(|object| object["key"].as_str().unwrap().to_owned())
+        .collect();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/blackbox/python/lake_bucket.py");
+    let run = |step: &str| {
+        let output = Command::new(python)
+            .arg(&script)
+            .args([step, "iot-data-lake-lake1-us-east-1", "lake1"])
+            .envs(aws::environment(installation))
+            .output()
+            .unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{step}: {out}{err}");
+        serde_json::from_str::<Value>(&out).unwrap()
+    };
+    let seen = run("look");
+    assert_eq!(seen["keys"], serde_json::json!(objects), "one list, whoever asks");
+    assert_eq!((&seen["raw"], &seen["scored"]), (&804.into(), &rows.into()));
+    run("delete");
 }
