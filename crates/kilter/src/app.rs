@@ -121,8 +121,7 @@ impl Node {
         let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone())
             .context("the streams' ends cannot be read")?;
         let ingest = Arc::new(ingest);
-        ingest.rules.add_target(Arc::new(S3Action::new(objects.clone())));
-        let (logs, iam) = around_rules(&ingest, &table, &clock, config)?;
+        let (logs, iam) = around_rules(&ingest, &table, &objects, &clock, config)?;
         let (gate, live) = (Arc::new(RwLock::new(())), Live::default());
         let resources = PipelineResources::open(ResourcePorts {
             registry: registry.clone(),
@@ -430,10 +429,11 @@ fn take_lock(dir: &Path) -> anyhow::Result<DirectoryLock> {
     })
 }
 
-/// Where the rules' failures are written, and who says what a rule's role may do.
+/// Where the rules' failures and objects are written, and who says what a rule's role may do.
 fn around_rules(
     ingest: &PipelineIngest,
     table: &Arc<dyn Table>,
+    objects: &Arc<Replicating>,
     clock: &Arc<dyn Clock>,
     config: &Config,
 ) -> anyhow::Result<(LogWriter, Iam)> {
@@ -442,6 +442,7 @@ fn around_rules(
     ingest.rules.log_to(logs.clone());
     let iam = Iam::open(table.clone(), clock.clone(), &config.site.account).context("the roles cannot be read")?;
     ingest.rules.ask_roles(Arc::new(iam.clone()));
+    ingest.rules.add_target(Arc::new(S3Action::new(objects.clone())));
     Ok((logs, iam))
 }
 

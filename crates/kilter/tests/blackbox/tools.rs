@@ -9,14 +9,8 @@ use std::{
 };
 
 /// The releases that the expectations were written against.
-const PACKAGES: [&str; 6] = [
-    "awscli==1.46.3",
-    "awsiotsdk==1.31.0",
-    "boto3==1.44.8",
-    "duckdb==2.0.0",
-    "paho-mqtt==2.1.0",
-    "pyarrow==26.0.1",
-];
+const PACKAGES: [&str; 6] =
+    ["awscli==1.46.3", "awsiotsdk==1.31.0", "boto3==1.44.8", "duckdb==2.0.0", "paho-mqtt==2.1.0", "pyarrow==26.0.1"];
 
 fn required() -> bool {
     std::env::var_os("KILTER_REQUIRE_TOOLS").is_some()
