@@ -179,12 +179,12 @@ def test_a_tenant_comes_into_being_with_its_stream_and_is_scored():
 
     kinesis.create_stream(StreamName=TENANT, ShardCount=1)
     for n in range(10):
-        kinesis.put_record(StreamName=TENANT, PartitionKey="pump1", Data=json.dumps({"ts": 1_800_000_000 + n, "a": n}))
+        kinesis.put_record(StreamName=TENANT, PartitionKey="pump1", Data=json.dumps({"ts": 1_700_000_000 + n, "a": n}))
     kinesis.put_record(StreamName=TENANT, PartitionKey="pump 2", Data=b"not JSON")
     eventually("all is scored", lambda: ledger() == {"pump1": (10, 10, 0), "pump_2": (1, 0, 1)})
     kinesis.delete_stream(StreamName=TENANT)
     assert ledger() == {}
     kinesis.create_stream(StreamName=TENANT, ShardCount=1)
-    kinesis.put_record(StreamName=TENANT, PartitionKey="pump1", Data=json.dumps({"ts": 1_800_000_100, "a": 1}))
+    kinesis.put_record(StreamName=TENANT, PartitionKey="pump1", Data=json.dumps({"ts": 1_700_000_100, "a": 1}))
     eventually("the ledger begins anew", lambda: ledger() == {"pump1": (1, 1, 0)})
     kinesis.delete_stream(StreamName=TENANT)
