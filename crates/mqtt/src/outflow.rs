@@ -298,9 +298,14 @@ impl Outflow {
 
     fn take(&mut self, id: PacketId, qos: QoS) -> Option<u64> {
         let same = |queued: &Queued| queued.packet_id == Some(id) && queued.qos == qos;
-        // Mostly the first.
-        let index = self.inflight.iter().position(same)?;
-        let queued = self.inflight.remove(index)?;
+        // Mostly the first. A client may also answer what an earlier connection brought before it is sent again.
+        let queued = match self.inflight.iter().position(same) {
+            Some(index) => self.inflight.remove(index)?,
+            None => {
+                let index = self.queue.iter().take_while(|queued| queued.sent_before).position(same)?;
+                self.queue.remove(index)?
+            }
+        };
         self.bytes -= queued.message.weight();
         Some(queued.seq)
     }

@@ -74,6 +74,18 @@ fn what_was_in_flight_is_sent_again_in_order_with_its_identifier() {
 }
 
 #[test]
+fn what_an_earlier_connection_brought_may_be_answered_before_it_is_sent_again() {
+    let mut flow = Outflow::default();
+    push(&mut flow, "a", QoS::ExactlyOnce).unwrap();
+    push(&mut flow, "b", QoS::ExactlyOnce).unwrap();
+    let (_, id, _) = next(&mut flow).unwrap();
+    flow.suspend();
+    flow.resume(10);
+    assert_eq!(flow.received(id.unwrap(), ReasonCode::SUCCESS), Receipted::Release(1));
+    assert_eq!(next(&mut flow).unwrap().0, "b", "the client has the first: it is not sent again");
+}
+
+#[test]
 fn a_refused_message_is_done() {
     let mut flow = Outflow::default();
     push(&mut flow, "a", QoS::ExactlyOnce).unwrap();
