@@ -7,6 +7,7 @@ pub mod dynamodb;
 pub mod error;
 pub mod form;
 pub mod iam;
+pub mod iot;
 pub mod json;
 pub mod keys;
 pub mod kinesis;

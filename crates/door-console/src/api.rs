@@ -18,6 +18,7 @@ use kilter_core::{
     AlertEvent, CertificateId, TenantId, ThingName, Timestamp,
     ports::{
         control::{ControlError, ControlErrorKind, OnboardRequest},
+        fleet::{FleetErrorKind, PolicyQuestion},
         query::Filter,
     },
 };
@@ -176,6 +177,25 @@ pub(crate) async fn set_certificate_status(
     json(&app, StatusCode::OK, move |state| state.control.set_certificate_status(&certificate, status)).await
 }
 
+/// Changes nothing; a question is too long for an address.
+pub(crate) async fn simulate(
+    State(app): State<App>,
+    InQuery(Nothing {}): InQuery<Nothing>,
+    InBody(question): InBody<PolicyQuestion>,
+) -> Answer {
+    json(&app, StatusCode::OK, move |state| {
+        state.fleet.simulate(&question).map_err(|error| {
+            let kind = match error.kind {
+                FleetErrorKind::NotFound => ControlErrorKind::NotFound,
+                FleetErrorKind::Internal => ControlErrorKind::Internal,
+                _ => ControlErrorKind::Invalid,
+            };
+            ControlError::new(kind, error.message)
+        })
+    })
+    .await
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReadingsQuery {
@@ -252,4 +272,14 @@ pub(crate) async fn ledger(State(app): State<App>, InQuery(TenantQuery { tenant 
         Ok(lines.into_iter().map(LedgerEntry::from).collect::<Vec<_>>())
     })
     .await
+}
+
+/// Which devices were refused lately, and why.
+pub(crate) async fn refusals(State(app): State<App>, InQuery(Nothing {}): InQuery<Nothing>) -> Answer {
+    json(&app, StatusCode::OK, |state| Ok((state.refusals)())).await
+}
+
+/// What `/readyz` lists, with status 200 whatever it says.
+pub(crate) async fn parts(State(app): State<App>, InQuery(Nothing {}): InQuery<Nothing>) -> Answer {
+    json(&app, StatusCode::OK, |state| Ok((state.ready)())).await
 }

@@ -22,6 +22,8 @@ use axum::{Router, extract::DefaultBodyLimit, middleware};
 use kilter_core::ports::{
     clock::Clock,
     control::Control,
+    deliver::RefusalView,
+    fleet::Fleet,
     query::{Inventory, Results},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -43,6 +45,7 @@ pub const PORT_CALLS_MAX: usize = 8;
 /// What the door shows and changes; the composition root fills it.
 pub struct ConsoleState {
     pub control: Arc<dyn Control>,
+    pub fleet: Arc<dyn Fleet>,
     pub inventory: Arc<dyn Inventory>,
     pub results: Arc<dyn Results>,
     /// Says what "the last week" is.
@@ -54,6 +57,8 @@ pub struct ConsoleState {
     pub metrics: PrometheusHandle,
     /// The parts of the installation and whether they serve. Must answer at once: it runs on an async thread.
     pub ready: Arc<dyn Fn() -> Vec<ReadyItem> + Send + Sync>,
+    /// The latest refusals of devices, newest first; empty where no device can connect. Must answer at once.
+    pub refusals: Arc<dyn Fn() -> Vec<RefusalView> + Send + Sync>,
     pub version: &'static str,
 }
 

@@ -12,8 +12,18 @@ use crate::{
     tls::{self, TlsIdentity, TlsSetupError},
     websocket, wills,
 };
-use kilter_core::ports::{clock::Clock, deliver::Deliver, ingest::Ingest, table::Table};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use kilter_core::ports::{
+    clock::Clock,
+    deliver::Deliver,
+    ingest::{Ingest, Principal, Refusal, RefusalKind},
+    table::Table,
+};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
@@ -58,10 +68,48 @@ pub enum DoorError {
 pub struct MqttDoor {
     listener: TcpListener,
     address: SocketAddr,
-    /// The second listener, with its own acceptor.
-    websocket: Option<(TcpListener, TlsAcceptor)>,
-    acceptor: TlsAcceptor,
+    /// The second listener.
+    websocket: Option<TcpListener>,
+    tls: TlsReload,
     shared: Arc<Shared>,
+}
+
+/// What new connections are greeted with: certificates that change while sessions stay.
+#[derive(Clone)]
+pub struct TlsReload {
+    acceptors: Arc<RwLock<Acceptors>>,
+    ingest: Arc<dyn Ingest>,
+    clock: Arc<dyn Clock>,
+}
+
+impl TlsReload {
+    /// Takes other certificates for connections from now on; where they cannot be used, the old ones stay.
+    pub fn reload(&self, identity: &TlsIdentity) -> Result<(), TlsSetupError> {
+        let acceptors = Acceptors::new(identity, Arc::clone(&self.clock), Arc::clone(&self.ingest))?;
+        *self.acceptors.write().unwrap_or_else(PoisonError::into_inner) = acceptors;
+        Ok(())
+    }
+
+    fn acceptor(&self, speaks: Speaks) -> TlsAcceptor {
+        let acceptors = self.acceptors.read().unwrap_or_else(PoisonError::into_inner);
+        match speaks {
+            Speaks::Mqtt => acceptors.mqtt.clone(),
+            Speaks::ByAlpn => acceptors.by_alpn.clone(),
+        }
+    }
+}
+
+/// One for each listener: they differ in the protocols that a client may name.
+struct Acceptors {
+    mqtt: TlsAcceptor,
+    by_alpn: TlsAcceptor,
+}
+
+impl Acceptors {
+    fn new(identity: &TlsIdentity, clock: Arc<dyn Clock>, ingest: Arc<dyn Ingest>) -> Result<Self, TlsSetupError> {
+        let config = tls::server_config(identity, clock, ingest)?;
+        Ok(Self { by_alpn: TlsAcceptor::from(tls::with_websocket(&config)), mqtt: TlsAcceptor::from(config) })
+    }
 }
 
 /// Reads the certificates, takes the port and takes up the sessions that were kept; serves nobody yet.
@@ -72,13 +120,14 @@ pub async fn bind(
     clock: Arc<dyn Clock>,
     sessions: Arc<dyn Table>,
 ) -> Result<MqttDoor, DoorError> {
-    let tls_config = tls::server_config(&identity, clock.clone())?;
+    let acceptors = Acceptors::new(&identity, clock.clone(), Arc::clone(&ingest))?;
+    let tls =
+        TlsReload { acceptors: Arc::new(RwLock::new(acceptors)), ingest: Arc::clone(&ingest), clock: clock.clone() };
     let (listener, address) = listen(config.listen).await?;
     let websocket = match config.listen_ws {
         None => None,
-        Some(address) => Some((listen(address).await?.0, TlsAcceptor::from(tls::with_websocket(&tls_config)))),
+        Some(address) => Some(listen(address).await?.0),
     };
-    let acceptor = TlsAcceptor::from(tls_config);
     let store = Store::start(Arc::clone(&sessions)).map_err(DoorError::Start)?;
     let shared = Arc::new(Shared {
         hub: Hub::new(&config, store, clock.clone()),
@@ -93,7 +142,7 @@ pub async fn bind(
     let recovering = Arc::clone(&shared);
     let recovered = spawn_blocking(move || recover(&recovering, &*sessions)).await;
     recovered.map_err(|panic| DoorError::Start(io::Error::other(panic)))??;
-    Ok(MqttDoor { listener, address, websocket, acceptor, shared })
+    Ok(MqttDoor { listener, address, websocket, tls, shared })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), DoorError> {
@@ -105,6 +154,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), DoorEr
 
 struct Accepting {
     shared: Arc<Shared>,
+    tls: TlsReload,
     revision: watch::Receiver<u64>,
     connections: Arc<Semaphore>,
     half_open: Arc<Semaphore>,
@@ -117,6 +167,11 @@ impl MqttDoor {
         self.address
     }
 
+    /// The way to change the server's certificate and the CA that is trusted while it runs.
+    pub fn tls(&self) -> TlsReload {
+        self.tls.clone()
+    }
+
     /// The way back to devices.
     pub fn deliver(&self) -> Arc<dyn Deliver> {
         Arc::new(DoorDeliver(Arc::clone(&self.shared)))
@@ -124,28 +179,29 @@ impl MqttDoor {
 
     /// Where MQTT over WebSocket is served, if it is.
     pub fn websocket_addr(&self) -> Option<SocketAddr> {
-        self.websocket.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+        self.websocket.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Serves until `shutdown`; then stops accepting, lets owed acknowledgements leave, says goodbye to all
     /// and returns, within the configured drain time and a few seconds.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listener, websocket, acceptor, shared, .. } = self;
+        let Self { listener, websocket, tls, shared, .. } = self;
         let drain_time_max = shared.config.drain_time_max;
         let (revision_changed, revision) = watch::channel(shared.ingest.revision());
         let accepting = Accepting {
             connections: Arc::new(Semaphore::new(shared.config.connections_max)),
             half_open: Arc::new(Semaphore::new(shared.config.half_open_max)),
             shared: Arc::clone(&shared),
+            tls,
             revision,
             tasks: TaskTracker::new(),
         };
         select! {
             () = shutdown.cancelled() => {}
-            () = accepting.accept_all(&listener, &acceptor, Speaks::Mqtt) => {}
+            () = accepting.accept_all(&listener, Speaks::Mqtt) => {}
             () = async {
                 match &websocket {
-                    Some((listener, acceptor)) => accepting.accept_all(listener, acceptor, Speaks::ByAlpn).await,
+                    Some(listener) => accepting.accept_all(listener, Speaks::ByAlpn).await,
                     None => std::future::pending().await,
                 }
             } => {}
@@ -193,10 +249,10 @@ async fn watch_revision(ingest: &dyn Ingest, changed: &watch::Sender<u64>) {
 
 impl Accepting {
     /// Never returns.
-    async fn accept_all(&self, listener: &TcpListener, acceptor: &TlsAcceptor, speaks: Speaks) {
+    async fn accept_all(&self, listener: &TcpListener, speaks: Speaks) {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => self.accepted(stream, peer, acceptor.clone(), speaks),
+                Ok((stream, peer)) => self.accepted(stream, peer, speaks),
                 Err(error) => {
                     warn!(%error, "MQTT: cannot accept a connection; raise the limit of open files if this persists");
                     sleep(ACCEPT_PAUSE).await;
@@ -205,7 +261,7 @@ impl Accepting {
         }
     }
 
-    fn accepted(&self, stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, speaks: Speaks) {
+    fn accepted(&self, stream: TcpStream, peer: SocketAddr, speaks: Speaks) {
         let subject = Subject { peer, client_id: "", certificate: None };
         let refuse = |why: &str| self.shared.refusals.report(Kind::Capacity, subject, why);
         let Ok(connection) = Arc::clone(&self.connections).try_acquire_owned() else {
@@ -219,7 +275,7 @@ impl Accepting {
             warn!(%peer, %error, "MQTT: cannot turn off delayed sending");
         }
         let shared = Arc::clone(&self.shared);
-        let revision = self.revision.clone();
+        let (acceptor, revision) = (self.tls.acceptor(speaks), self.revision.clone());
         self.tasks.spawn(async move {
             let _connection = connection;
             let Some((stream, peer)) = greet(&shared, acceptor, stream, peer, revision).await else { return };
@@ -280,7 +336,7 @@ async fn greet(
     };
     // Whatever changes from here on is seen by the connection.
     revision.mark_unchanged();
-    match shared.ingest.identify(&certificate_der) {
+    match identify(shared, &certificate_der).await {
         Ok(principal) => {
             let peer = Peer { address, certificate_der, principal, revision };
             Some((stream, peer))
@@ -291,5 +347,17 @@ async fn greet(
             shared.refusals.report(Kind::Certificate, subject, &refusal.reason);
             None
         }
+    }
+}
+
+/// Looks the certificate up; one that is unknown may register itself.
+async fn identify(shared: &Shared, certificate_der: &[u8]) -> Result<Principal, Refusal> {
+    match shared.ingest.identify(certificate_der) {
+        Err(refusal) if refusal.kind == RefusalKind::UnknownCertificate => {
+            let (ingest, der) = (Arc::clone(&shared.ingest), certificate_der.to_vec());
+            let registered = spawn_blocking(move || ingest.register(&der)).await;
+            registered.unwrap_or(Err(refusal))
+        }
+        looked_up => looked_up,
     }
 }

@@ -17,11 +17,12 @@ mod retained;
 mod socket;
 mod store;
 mod tls;
+mod verifier;
 mod websocket;
 mod wills;
 
 pub use client::{MqttClient, Options};
 pub use config::MqttConfig;
-pub use door::{DoorError, MqttDoor, bind};
+pub use door::{DoorError, MqttDoor, TlsReload, bind};
 pub use kilter_mqtt::{QoS, Version};
 pub use tls::TlsIdentity;

@@ -1,11 +1,15 @@
 //! TLS 1.2 and 1.3 with certificates on both sides, and what went wrong in words.
 
-use kilter_core::{CertificateId, ports::clock::Clock};
+use crate::verifier::FleetVerifier;
+use kilter_core::{
+    CertificateId, Timestamp,
+    ports::{clock::Clock, ingest::Ingest},
+};
 use rustls::{
     ClientConfig, Error as TlsError, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::NoServerSessionStorage,
     time_provider::TimeProvider,
 };
 use std::{fmt, io, sync::Arc, time::Duration};
@@ -89,16 +93,19 @@ pub fn speaks_mqtt(alpn: Option<&[u8]>) -> bool {
     alpn.is_some_and(|name| MQTT_ALPN.contains(&name))
 }
 
-pub fn server_config(identity: &TlsIdentity, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, TlsSetupError> {
+pub fn server_config(
+    identity: &TlsIdentity,
+    clock: Arc<dyn Clock>,
+    ingest: Arc<dyn Ingest>,
+) -> Result<Arc<ServerConfig>, TlsSetupError> {
     const WHAT: &str = "the server's certificate and key";
     let provider = provider();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots(&identity.ca_pem)?, Arc::clone(&provider)).build()?;
+    let verifier = FleetVerifier::new(roots(&identity.ca_pem)?, ingest, Arc::clone(&provider))?;
     let chain = certificates(&identity.server_cert_pem, "the server's certificate")?;
     let key = private_key(&identity.server_key_pem, "the server's private key")?;
     let mut config = ServerConfig::builder_with_details(provider, Arc::new(ClockTime(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .and_then(|builder| builder.with_client_cert_verifier(verifier).with_single_cert(chain, key))
+        .and_then(|builder| builder.with_client_cert_verifier(Arc::new(verifier)).with_single_cert(chain, key))
         .map_err(|source| TlsSetupError::Unusable { what: WHAT, source })?;
     // Nothing is resumed: every connection proves anew that it holds the key, and nothing is kept per client.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -155,12 +162,28 @@ pub fn handshake_failure(error: &io::Error) -> String {
 fn certificate_words(why: &rustls::CertificateError) -> String {
     use rustls::CertificateError as E;
     match why {
-        E::UnknownIssuer => "its issuer is unknown, it is not from this installation's CA".into(),
+        E::UnknownIssuer => {
+            "its issuer is unknown: it is neither this installation's CA nor a registered one, and it is not registered \
+             itself"
+                .into()
+        }
         E::BadSignature => "its signature is wrong, it is from another CA of the same name or forged".into(),
-        E::Expired | E::ExpiredContext { .. } => "it has expired".into(),
-        E::NotValidYet | E::NotValidYetContext { .. } => "it is not valid yet".into(),
+        E::ExpiredContext { time, not_after } => {
+            let ago = time.as_secs().saturating_sub(not_after.as_secs());
+            format!("it has expired, {ago} s ago by this server's clock ({})", moment(*time))
+        }
+        E::NotValidYetContext { time, not_before } => {
+            let ahead = not_before.as_secs().saturating_sub(time.as_secs());
+            format!("it is not valid yet, for {ahead} s by this server's clock ({}): check both clocks", moment(*time))
+        }
+        E::Expired => "it has expired".into(),
+        E::NotValidYet => "it is not valid yet".into(),
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => "it is not for TLS clients".into(),
         E::BadEncoding => "it cannot be parsed".into(),
         other => format!("{other}"),
     }
+}
+
+fn moment(time: UnixTime) -> Timestamp {
+    Timestamp::from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }

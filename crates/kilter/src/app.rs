@@ -7,14 +7,14 @@ use crate::{
     config::Config,
     error::{Code, Coded},
     identity::{Identity, write_secret},
-    notify::{TerminalNotify, WebhookNotify},
+    notify::destinations,
+    reload,
 };
 use anyhow::Context;
 use axum::Router;
 use kilter_backend_embedded::{DirectoryLock, EmbeddedObjects, EmbeddedStream, EmbeddedTable};
 use kilter_core::ports::{
     clock::{Clock, SystemClock},
-    notify::Notify,
     objects::{ObjectError, Uploads},
     resources::{Resource, Resources},
     stream::{Stream, StreamErrorKind},
@@ -38,6 +38,7 @@ use kilter_pipeline::{
     archive::Archive,
     consumer::{Health, Scorer, ScorerPorts},
     control::PipelineControl,
+    fleet::PipelineFleet,
     ingest::PipelineIngest,
     live::Live,
     logs::{FunctionLog, LogWriter, TableLogs},
@@ -80,6 +81,7 @@ pub struct Node {
     control: Arc<PipelineControl>,
     iam: Iam,
     query: Arc<PipelineQuery>,
+    fleet: Arc<PipelineFleet>,
     live: Live,
     logs: LogWriter,
     gate: Arc<RwLock<()>>,
@@ -144,6 +146,12 @@ impl Node {
             site: site.clone(),
             gate: gate.clone(),
         });
+        let fleet = Arc::new(PipelineFleet {
+            registry: registry.clone(),
+            authority: control.authority.clone(),
+            clock: clock.clone(),
+            site: site.clone(),
+        });
         let query = Arc::new(PipelineQuery {
             registry,
             stream: port,
@@ -168,6 +176,7 @@ impl Node {
             control,
             iam,
             query,
+            fleet,
             live,
             logs,
             gate,
@@ -183,6 +192,7 @@ impl Node {
     pub fn router(&self, metrics: PrometheusHandle, ready: Arc<dyn Fn() -> Vec<ReadyItem> + Send + Sync>) -> Router {
         kilter_door_console::router(ConsoleState {
             control: self.control.clone(),
+            fleet: self.fleet.clone(),
             inventory: self.query.clone(),
             results: self.query.clone(),
             clock: self.clock.clone(),
@@ -190,6 +200,10 @@ impl Node {
             ca_pem: self.tls.ca_pem.clone(),
             metrics,
             ready,
+            refusals: {
+                let ingest = self.ingest.clone();
+                Arc::new(move || ingest.deliver().map_or_else(Vec::new, |door| door.refusals()))
+            },
             version: env!("CARGO_PKG_VERSION"),
         })
     }
@@ -216,7 +230,7 @@ impl Node {
         self.ingest.deliver_through(&deliver);
         let http = bind_console(&config).await?;
         let dynamodb = self.dynamodb();
-        let (aws, door) = self.aws(&config, dynamodb.clone()).await?;
+        let (aws, door) = self.aws(&config, dynamodb.clone(), &deliver).await?;
         let file = ServerFile {
             aws: aws::url(aws.local_addr()?, config.aws_tls),
             url: format!("http://{}", http.local_addr()?),
@@ -241,6 +255,7 @@ impl Node {
             tokio::spawn(enforce_retention(self.stream.clone())),
             tokio::spawn(keep_metrics(metrics.clone())),
             tokio::spawn(follow_lifecycle_rules(self.objects.clone(), self.clock.clone())),
+            tokio::spawn(reload::on_hangup(mqtt.tls(), config.data_dir.clone())),
         ];
         let router = self.router(metrics, readiness(&file, self.health.clone()));
         // Before anybody can see /readyz answer: who then looks for the file must find it.
@@ -406,14 +421,6 @@ fn readiness(file: &ServerFile, health: Arc<Health>) -> Arc<dyn Fn() -> Vec<Read
         let pipeline = ReadyItem { name: "pipeline".to_owned(), ready: problems.is_empty(), detail };
         serving.chain(std::iter::once(pipeline)).collect()
     })
-}
-
-fn destinations(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notify>>> {
-    let mut all: Vec<Arc<dyn Notify>> = vec![Arc::new(TerminalNotify)];
-    for webhook in &config.webhooks {
-        all.push(Arc::new(WebhookNotify::new(webhook)?));
-    }
-    Ok(all)
 }
 
 fn write_secret_file(data_dir: &Path, file: &ServerFile) -> anyhow::Result<()> {

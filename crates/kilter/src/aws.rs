@@ -2,12 +2,14 @@
 
 use crate::{config::Config, identity::write_secret};
 use anyhow::Context;
-use kilter_core::ports::clock::Clock;
+use kilter_core::ports::{clock::Clock, deliver::Deliver, fleet::Fleet};
 use kilter_door_aws::{
     AwsState, Services,
     audit::Audit,
+    iot::{Iot, IotData},
     keys::{AccessKey, AccessKeys},
 };
+use kilter_pipeline::{control::PipelineControl, rules::RuleAdmin};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -64,5 +66,29 @@ impl Profile {
         let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", key.id, key.secret);
         write_secret(&profile.credentials, &text)?;
         Ok(profile)
+    }
+}
+
+/// AWS IoT over the pipeline: the control plane and the data plane.
+pub fn iot(
+    control: &PipelineControl,
+    fleet: Arc<dyn Fleet>,
+    deliver: Arc<dyn Deliver>,
+    config: &Config,
+) -> (Iot, IotData) {
+    let rules = RuleAdmin {
+        registry: control.registry.clone(),
+        engine: control.ingest.rules.clone(),
+        clock: control.clock.clone(),
+    };
+    let iot = Iot { fleet, rules: Arc::new(rules), endpoint: device_endpoint(config).into() };
+    (iot, IotData { inject: control.ingest.clone(), deliver })
+}
+
+/// The host that devices are told to connect to: one that the server's certificate names.
+fn device_endpoint(config: &Config) -> String {
+    match config.server_names.first() {
+        Some(name) if !config.mqtt.ip().is_loopback() => name.clone(),
+        _ => "localhost".to_owned(),
     }
 }

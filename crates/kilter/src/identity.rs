@@ -46,6 +46,16 @@ impl Identity {
     }
 }
 
+/// The certificates of the data directory as they are now.
+pub fn read_tls(data_dir: &Path) -> anyhow::Result<TlsIdentity> {
+    let dir = data_dir.join("identity");
+    Ok(TlsIdentity {
+        ca_pem: read(&dir.join("ca.pem"))?,
+        server_cert_pem: read(&dir.join("server.pem"))?,
+        server_key_pem: read(&dir.join("server.key"))?,
+    })
+}
+
 fn authority(certificate: &Path, key: &Path, clock: &dyn Clock) -> anyhow::Result<(Authority, String)> {
     if !key.exists() {
         if certificate.exists() {

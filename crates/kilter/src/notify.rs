@@ -1,6 +1,6 @@
 //! Where alerts go: the terminal, and webhooks (signed with HMAC-SHA256, one address, no redirects).
 
-use crate::config::WebhookConfig;
+use crate::config::{Config, WebhookConfig};
 use anyhow::{Context, bail};
 use aws_lc_rs::hmac;
 use futures::{FutureExt, future::BoxFuture};
@@ -180,6 +180,15 @@ fn is_private(address: IpAddr) -> bool {
             }
         },
     }
+}
+
+/// Where the configuration wants alerts to go, the terminal first.
+pub fn destinations(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notify>>> {
+    let mut all: Vec<Arc<dyn Notify>> = vec![Arc::new(TerminalNotify)];
+    for webhook in &config.webhooks {
+        all.push(Arc::new(WebhookNotify::new(webhook)?));
+    }
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -3,21 +3,23 @@
 
 use crate::{
     append::Appender,
+    authorize::{Asked, verdict},
     fleet::{CertificateFacts, facts_of},
-    policy::{Decision, Request, decide, resource_arn},
+    policy::Decision,
     registration,
     registry::{Registry, State},
     rules::{CompiledRule, Engine, Origin, Routed},
 };
+use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use kilter_core::{
-    Action, Certificate, CertificateStatus, NewRecord, Offset, ShardId, StreamName, Thing, ThingName, Timestamp,
+    Action, Certificate, CertificateStatus, NewRecord, Offset, ShardId, StreamName, ThingName, Timestamp,
     ports::{
         clock::Clock,
         deliver::{Deliver, Outgoing},
         fleet::{FleetError, FleetErrorKind},
         ingest::{
-            Accepted, Client, ClientIdentity, ConnectAttributes, InboundMessage, Ingest, Principal, PublishAgainError,
-            Refusal, RefusalKind,
+            Accepted, Client, ClientIdentity, ConnectAttributes, InboundMessage, Ingest, Inject, Principal,
+            PublishAgainError, Refusal, RefusalKind,
         },
         stream::{Stream, StreamError},
         table::Table,
@@ -105,19 +107,19 @@ impl PipelineIngest {
 
     fn allowed(&self, state: &State, client: &ClientIdentity, action: Action, subject: &str) -> Result<(), Refusal> {
         let certificate = self.certificate(state, client)?;
-        let policies = state.policies_of(certificate);
-        let resource = resource_arn(&self.site.region, &self.site.account, action, subject);
-        let thing = attached_thing(state, client).map(|thing| thing.thing.as_str());
-        let request = Request { action, resource: &resource, client_id: &client.client_id, thing };
-        let why = match decide(&policies, &request) {
-            Decision::Allowed { .. } => return Ok(()),
-            Decision::DeniedExplicitly { policy, statement } => {
-                let name = certificate.policies.get(policy).map_or("", |n| n.as_str());
-                format!("statement {} of policy {name:?} denies it", statement + 1)
-            }
-            Decision::NotAllowed if policies.is_empty() => "no policy is attached to the certificate".to_owned(),
-            Decision::NotAllowed => format!("no attached policy allows it ({})", certificate.policies.join(", ")),
+        let asked = Asked {
+            certificate,
+            client_id: &client.client_id,
+            source: client.source.parse().ok(),
+            action,
+            subject,
+            now: self.clock.now(),
         };
+        let verdict = verdict(state, &self.site, asked);
+        if matches!(verdict.decision, Decision::Allowed { .. }) {
+            return Ok(());
+        }
+        let (resource, why) = (&verdict.resource, verdict.reason());
         let kind = if action == Action::Connect { RefusalKind::ClientIdNotAllowed } else { RefusalKind::NotAllowed };
         Err(Refusal { kind, reason: format!("{} on {resource} is not allowed: {why}", action.name()) })
     }
@@ -185,12 +187,6 @@ fn usable<'s>(
     }
 }
 
-/// The thing that a client's certificate is attached to and that is named like the client id.
-fn attached_thing<'s>(state: &'s State, client: &ClientIdentity) -> Option<&'s Arc<Thing>> {
-    let name = ThingName::new(&client.client_id).ok()?;
-    state.fleet.things.get(&name).filter(|thing| thing.certificates.contains(&client.certificate))
-}
-
 impl Ingest for PipelineIngest {
     fn identify(&self, certificate_der: &[u8]) -> Result<Principal, Refusal> {
         let id = crate::authority::certificate_id(certificate_der);
@@ -224,6 +220,11 @@ impl Ingest for PipelineIngest {
     fn authorities(&self) -> Vec<Vec<u8>> {
         let fleet = self.registry.state().fleet.clone();
         fleet.authorities.values().filter_map(|ca| facts_of(&ca.pem).ok()).map(|facts| facts.der).collect()
+    }
+
+    fn vouches_for(&self, certificate_der: &[u8]) -> bool {
+        let id = crate::authority::certificate_id(certificate_der);
+        self.registry.state().fleet.certificates.contains_key(&id)
     }
 
     fn connect(&self, principal: &Principal, attributes: &ConnectAttributes<'_>) -> Result<Client, Refusal> {
@@ -319,5 +320,16 @@ impl Ingest for PipelineIngest {
 
     fn revision(&self) -> u64 {
         self.registry.revision()
+    }
+}
+
+impl Inject for PipelineIngest {
+    fn inject(&self, message: InboundMessage) -> BoxFuture<'static, Result<(), PublishAgainError>> {
+        let arrival = message.arrival.unwrap_or_else(|| self.clock.now());
+        let origin = Origin { client: None, hops: 0 };
+        match self.route(&self.meet(&message.topic), &message, &origin, arrival) {
+            Ok(routed) => self.rules.keep(routed).map_err(PublishAgainError::from).boxed(),
+            Err(refusal) => futures::future::ready(Err(refusal.into())).boxed(),
+        }
     }
 }

@@ -4,6 +4,7 @@ pub mod alert;
 mod append;
 pub mod archive;
 pub mod authority;
+mod authorize;
 pub mod checkpoint;
 pub mod consumer;
 pub mod control;

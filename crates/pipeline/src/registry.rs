@@ -2,6 +2,7 @@
 //! durable before it is visible, and visible to the next question asked.
 
 use crate::{
+    fleet::{CertificateFacts, facts_of},
     policy::{Policy, PolicyError},
     rules::{CompiledRule, Rule},
 };
@@ -73,6 +74,8 @@ pub enum RegistryError {
     Rule(#[from] RuleError),
 }
 
+type Facts = HashMap<CertificateId, Option<Arc<CertificateFacts>>>;
+
 /// The registry as it is now. Cheap to ask; never changes under its holder.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -80,15 +83,33 @@ pub struct State {
     pub fleet: Arc<FleetView>,
     /// The default versions, parsed.
     policies: Arc<HashMap<String, Arc<Policy>>>,
+    /// Of certificates that a policy asked about; an id stands for one text for ever.
+    facts: Arc<RwLock<Facts>>,
     pub rules: BTreeMap<String, Arc<CompiledRule>>,
     /// The same rules under their topic filters.
     rule_tree: Arc<TopicTree<Arc<CompiledRule>>>,
 }
 
 impl State {
-    /// The policies attached to a certificate; one that is gone allows nothing.
-    pub fn policies_of(&self, certificate: &Certificate) -> Vec<Arc<Policy>> {
-        certificate.policies.iter().filter_map(|name| self.policies.get(name)).cloned().collect()
+    /// The version in force of a policy.
+    pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
+        self.policies.get(name)
+    }
+
+    /// What a certificate says about itself; `None` where its text was not kept or cannot be read. Read once.
+    pub fn facts(&self, certificate: &Certificate) -> Option<Arc<CertificateFacts>> {
+        let known = |facts: &Facts| facts.get(&certificate.id).cloned();
+        if let Some(facts) = known(&self.facts.read().expect("no holder of the facts' lock panics")) {
+            return facts;
+        }
+        let read = certificate.pem.as_deref().and_then(|pem| facts_of(pem).ok()).map(Arc::new);
+        let mut facts = self.facts.write().expect("no holder of the facts' lock panics");
+        // Certificates that are gone are forgotten together.
+        if facts.len() > self.fleet.certificates.len() {
+            facts.clear();
+        }
+        facts.insert(certificate.id.clone(), read.clone());
+        read
     }
 
     /// The rules whose topic filter matches, sorted by name.

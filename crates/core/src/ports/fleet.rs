@@ -1,10 +1,11 @@
 //! What operators may ask of and change in the fleet's registry, with the rules and refusals of AWS IoT Core.
 
 use crate::{
-    CaCertificate, Certificate, CertificateId, CertificateStatus, FleetView, PolicyRecord, Tags, Thing, ThingGroup,
-    ThingName, ThingType,
+    Action, CaCertificate, Certificate, CertificateId, CertificateStatus, FleetView, PolicyRecord, Tags, Thing,
+    ThingGroup, ThingName, ThingType,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// A change is durable and visible to the next question when `change` returns. Blocking: never call it from an
 /// async thread; `view` is quick.
@@ -14,6 +15,40 @@ pub trait Fleet: Send + Sync {
 
     /// Makes one change, whole or not at all.
     fn change(&self, change: FleetChange) -> Result<FleetAnswer, FleetError>;
+
+    /// What the policies say, as they are now; changes nothing. Whether the certificate is ACTIVE is not asked.
+    fn simulate(&self, question: &PolicyQuestion) -> Result<PolicyVerdict, FleetError>;
+}
+
+/// "May this certificate do that?"
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyQuestion {
+    pub certificate: CertificateId,
+    pub action: Action,
+    /// A client id for `iot:Connect`, a topic filter for `iot:Subscribe`, a topic otherwise.
+    pub subject: String,
+    pub client_id: String,
+    #[serde(default)]
+    pub source: Option<IpAddr>,
+}
+
+/// The answer, and which statement says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyVerdict {
+    pub allowed: bool,
+    /// `allowed`, `denied by a statement` or `not allowed`.
+    pub decision: String,
+    /// The ARN that the subject stands for.
+    pub resource: String,
+    /// The policy that decided, its version in force, and the statement's number from 1 and name: where one did.
+    pub policy: Option<String>,
+    pub version: Option<u32>,
+    pub statement: Option<usize>,
+    pub sid: Option<String>,
+    pub reason: String,
+    /// All that were asked: the certificate's own, then those of its thing's groups.
+    pub policies: Vec<String>,
 }
 
 /// What is to be changed. Making what is there already answers it where it is the same (things, types, groups) and

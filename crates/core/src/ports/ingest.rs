@@ -22,6 +22,11 @@ pub trait Ingest: Send + Sync {
     /// Authorities beside the installation's own whose certificates a TLS handshake lets through, as DER.
     fn authorities(&self) -> Vec<Vec<u8>>;
 
+    /// Whether an operator registered this very certificate, so that no authority need vouch for it.
+    fn vouches_for(&self, _certificate_der: &[u8]) -> bool {
+        false
+    }
+
     /// Authorises `iot:Connect`. The thing is the one that the certificate is attached to and that is named like
     /// the client id.
     fn connect(&self, principal: &Principal, attributes: &ConnectAttributes<'_>) -> Result<Client, Refusal>;
@@ -48,6 +53,13 @@ pub trait Ingest: Send + Sync {
 
     /// Grows with every change of the registry: when it does, open sessions must ask `identify` again.
     fn revision(&self) -> u64;
+}
+
+/// The way in for messages of operators, who need no device's policy: the rules see them as they see devices'.
+pub trait Inject: Send + Sync {
+    /// Resolves once the message is durable in every stream that its rules route it to. Subscribers do not see it:
+    /// `Deliver` does that.
+    fn inject(&self, message: InboundMessage) -> BoxFuture<'static, Result<(), PublishAgainError>>;
 }
 
 /// A certificate that may speak.

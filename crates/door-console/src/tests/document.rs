@@ -117,7 +117,7 @@ async fn describes_what_is_sent() {
         conforms(&document, answer_schema(&document, "get", route.path, "200"), &value, route.path);
         compared += 1;
     }
-    assert_eq!(compared, 12);
+    assert_eq!(compared, 14);
 }
 
 #[tokio::test]
@@ -135,6 +135,12 @@ async fn describes_what_changes_answer() {
             StatusCode::CREATED,
         ),
         (Method::PUT, "/api/v1/certificates/{certificate}", r#"{"status": "INACTIVE"}"#, StatusCode::OK),
+        (
+            Method::POST,
+            "/api/v1/policies/simulate",
+            r#"{"certificate": "ab12", "action": "iot:Publish", "subject": "a", "client_id": "pump-1"}"#,
+            StatusCode::OK,
+        ),
     ] {
         let path = route.replace("{tenant}", "tenant001").replace("{thing}", "a").replace("{certificate}", "ab12");
         let (sent, value) = change(&router, method.clone(), &path, body).await;

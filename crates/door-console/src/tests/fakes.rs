@@ -9,6 +9,8 @@ use kilter_core::{
     ports::{
         clock::Clock,
         control::{Control, ControlError, ControlErrorKind, OnboardRequest, Onboarded},
+        deliver::RefusalView,
+        fleet::{Fleet, FleetAnswer, FleetChange, FleetError, FleetErrorKind, PolicyQuestion, PolicyVerdict},
         query::{Filter, Inventory, LiveEvent, ObjectView, RecordView, Results},
     },
     *,
@@ -192,6 +194,41 @@ impl Control for Fake {
             panic!("a broken registry");
         }
         Ok(certificate(status))
+    }
+}
+
+pub fn refusal() -> RefusalView {
+    RefusalView {
+        time: at(0),
+        kind: "certificate".to_owned(),
+        peer: "10.0.0.1:4711".to_owned(),
+        client_id: String::new(),
+        certificate: Some(CertificateId::new("ab12").unwrap()),
+        reason: "certificate ab12 is REVOKED, not ACTIVE".to_owned(),
+        count: 2,
+    }
+}
+
+impl Fleet for Fake {
+    fn view(&self) -> std::sync::Arc<FleetView> {
+        std::sync::Arc::default()
+    }
+    fn change(&self, _: FleetChange) -> Result<FleetAnswer, FleetError> {
+        Err(FleetError::new(FleetErrorKind::Internal, "this door changes no fleet"))
+    }
+    fn simulate(&self, question: &PolicyQuestion) -> Result<PolicyVerdict, FleetError> {
+        self.note(format!("simulate {:?} {}", question.action, question.subject));
+        Ok(PolicyVerdict {
+            allowed: true,
+            decision: "allowed".to_owned(),
+            resource: format!("arn:aws:iot:us-east-1:000000000000:topic/{}", question.subject),
+            policy: Some(tenant().policy()),
+            version: Some(1),
+            statement: Some(2),
+            sid: Some("own".to_owned()),
+            reason: "statement 2 (own) allows it".to_owned(),
+            policies: vec![tenant().policy()],
+        })
     }
 }
 

@@ -24,6 +24,7 @@ fn state(fake: &Arc<Fake>) -> ConsoleState {
     let ready = Arc::clone(fake);
     ConsoleState {
         control: fake.clone(),
+        fleet: fake.clone(),
         inventory: fake.clone(),
         results: fake.clone(),
         clock: fake.clone(),
@@ -31,6 +32,7 @@ fn state(fake: &Arc<Fake>) -> ConsoleState {
         ca_pem: "-----BEGIN CERTIFICATE-----\nfake\n-----END CERTIFICATE-----\n".to_owned(),
         metrics: metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(),
         ready: Arc::new(move || ready.ready_items()),
+        refusals: Arc::new(|| vec![fakes::refusal()]),
         version: "0.0.0-test",
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     error::{Code, Coded},
     results_tables::TenantTables,
 };
+use kilter_core::ports::deliver::Deliver;
 use kilter_door_aws::{
     AwsListener, Door, S3, ServerTls, Services,
     dynamodb::{DynamoDb, DynamoDbPorts},
@@ -19,16 +20,22 @@ use std::sync::Arc;
 
 impl Node {
     /// The AWS endpoint: its socket, and what answers there.
-    pub(super) async fn aws(&self, config: &Config, dynamodb: DynamoDb) -> anyhow::Result<(AwsListener, Arc<Door>)> {
+    pub(super) async fn aws(
+        &self,
+        config: &Config,
+        dynamodb: DynamoDb,
+        deliver: &Arc<dyn Deliver>,
+    ) -> anyhow::Result<(AwsListener, Arc<Door>)> {
         let tls = ServerTls { certificate_pem: &self.tls.server_cert_pem, key_pem: &self.tls.server_key_pem };
         let listener = kilter_door_aws::bind(config.aws, config.aws_tls.then_some(tls)).await;
         let listener = listener.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
-        let state = aws::state(config, self.aws_services(config, dynamodb), self.clock.clone())?;
+        let state = aws::state(config, self.aws_services(config, dynamodb, deliver), self.clock.clone())?;
         Ok((listener, Arc::new(Door::new(state))))
     }
 
     /// One line per service.
-    fn aws_services(&self, config: &Config, dynamodb: DynamoDb) -> Services {
+    fn aws_services(&self, config: &Config, dynamodb: DynamoDb, deliver: &Arc<dyn Deliver>) -> Services {
+        let (iot, iot_data) = aws::iot(&self.control, self.fleet.clone(), deliver.clone(), config);
         let kinesis = KinesisPorts {
             stream: self.stream.clone(),
             put: Arc::new(self.put()),
@@ -43,6 +50,8 @@ impl Node {
             .with(Sts)
             .with(dynamodb)
             .with(sitewise)
+            .with(iot)
+            .with(iot_data)
             .with(Kinesis::new(kinesis))
             .with(self.iam.clone())
             .with_streaming(S3::new(self.objects.clone()))

@@ -6,8 +6,10 @@ mod anomalies;
 mod bench;
 mod check;
 mod demo;
+mod doctor;
 mod env;
 mod ledger;
+mod policy;
 mod publisher;
 mod replay;
 mod serve;
@@ -38,6 +40,8 @@ enum Command {
     Tenant(tenant::Command),
     #[command(subcommand)]
     Thing(thing::Command),
+    #[command(subcommand)]
+    Policy(policy::Command),
     Replay(replay::Args),
     #[command(subcommand)]
     Anomalies(anomalies::Command),
@@ -50,6 +54,7 @@ enum Command {
     AccessKey(access_key::Command),
     Env(env::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
 }
 
 impl Cli {
@@ -65,6 +70,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&shared, args).await?,
             Command::Tenant(command) => tenant::run(&shared, command).await?,
             Command::Thing(command) => thing::run(&shared, command).await?,
+            Command::Policy(command) => return policy::run(&shared, command).await,
             Command::Replay(args) => replay::run(&shared, args).await?,
             Command::Anomalies(command) => anomalies::run(&shared, command).await?,
             Command::Alerts(command) => alerts::run(&shared, command).await?,
@@ -73,6 +79,7 @@ impl Cli {
             Command::AccessKey(command) => access_key::run(&shared, command)?,
             Command::Env(args) => env::run(&shared, args)?,
             Command::Check(args) => check::run(&shared, args)?,
+            Command::Doctor(args) => return doctor::run(&shared, args).await,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -103,7 +103,7 @@ async fn all(client: &Client, tenant: Option<&TenantId>) -> anyhow::Result<Vec<T
     }
 }
 
-async fn find(client: &Client, name: &ThingName) -> anyhow::Result<ThingView> {
+pub async fn find(client: &Client, name: &ThingName) -> anyhow::Result<ThingView> {
     match all(client, None).await?.into_iter().find(|thing| thing.thing == *name) {
         Some(thing) => Ok(thing),
         None => bail!(

@@ -11,10 +11,10 @@ pub const PEM_BYTES_MAX: usize = 64 * 1024;
 /// Attribute types of X.520 (and PKCS #9's and RFC 4519's) under the names that policy variables use.
 const NAMES: &[(&str, &str)] = &[
     ("2.5.4.3", "CommonName"),
-    ("2.5.4.4", "SurName"),
+    ("2.5.4.4", "Surname"),
     ("2.5.4.5", "SerialNumber"),
     ("2.5.4.6", "Country"),
-    ("2.5.4.7", "LocalityName"),
+    ("2.5.4.7", "Locality"),
     ("2.5.4.8", "State"),
     ("2.5.4.10", "Organization"),
     ("2.5.4.11", "OrganizationalUnit"),

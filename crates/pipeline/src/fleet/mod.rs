@@ -14,6 +14,7 @@ pub use things::new as new_thing;
 
 use crate::{
     authority::Authority,
+    authorize::{Asked, verdict},
     ingest::Site,
     registry::{Change, Registry, RegistryError, State},
 };
@@ -21,7 +22,10 @@ use kilter_core::{
     FleetView, Tags,
     ports::{
         clock::Clock,
-        fleet::{Fleet, FleetAnswer, FleetChange, FleetError, FleetErrorKind as Kind, Taggable},
+        fleet::{
+            Fleet, FleetAnswer, FleetChange, FleetError, FleetErrorKind as Kind, PolicyQuestion, PolicyVerdict,
+            Taggable,
+        },
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -62,6 +66,20 @@ impl Fleet for PipelineFleet {
     fn change(&self, change: FleetChange) -> Result<FleetAnswer, FleetError> {
         let now = self.clock.now();
         self.registry.change(|state| self.decide(state, now, change))
+    }
+
+    fn simulate(&self, question: &PolicyQuestion) -> Result<PolicyVerdict, FleetError> {
+        let state = self.registry.state();
+        let certificate = find(&state.fleet.certificates, "certificate", &question.certificate)?;
+        let asked = Asked {
+            certificate,
+            client_id: &question.client_id,
+            source: question.source,
+            action: question.action,
+            subject: &question.subject,
+            now: self.clock.now(),
+        };
+        Ok(verdict(&state, &self.site, asked).view(&state))
     }
 }
 

@@ -1,14 +1,23 @@
 //! The decisions, by example and against a naive oracle that reads the JSON anew for each request.
 
 use super::*;
+use crate::fleet::CertificateFacts;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const REGION: &str = "us-east-1";
 const ACCOUNT: &str = "000000000000";
 
 fn arn(resource: &str) -> String {
     format!("arn:aws:iot:{REGION}:{ACCOUNT}:{resource}")
+}
+
+static NO_ATTRIBUTES: std::sync::LazyLock<BTreeMap<String, String>> = std::sync::LazyLock::new(BTreeMap::new);
+
+fn request<'a>(action: Action, resource: &'a str, client_id: &'a str, thing: Option<&'a str>) -> Request<'a> {
+    let thing = thing.map(|name| ThingFacts { name, thing_type: None, attributes: &NO_ATTRIBUTES });
+    Request { action, resource, context: Context { client_id, thing, ..Context::default() } }
 }
 
 fn policy(statement: Value) -> Arc<Policy> {
@@ -22,7 +31,7 @@ fn allow(action: &str, resource: &str) -> Arc<Policy> {
 
 fn allowed(policy: &Arc<Policy>, action: Action, subject: &str, client_id: &str, thing: Option<&str>) -> bool {
     let resource = resource_arn(REGION, ACCOUNT, action, subject);
-    let request = Request { action, resource: &resource, client_id, thing };
+    let request = request(action, &resource, client_id, thing);
     matches!(decide(std::slice::from_ref(policy), &request), Decision::Allowed { .. })
 }
 
@@ -113,7 +122,7 @@ fn deny_wins_wherever_it_stands() {
     ]));
     let ask = |policies: &[Arc<Policy>], topic: &str| {
         let resource = resource_arn(REGION, ACCOUNT, Action::Publish, topic);
-        decide(policies, &Request { action: Action::Publish, resource: &resource, client_id: "c", thing: None })
+        decide(policies, &request(Action::Publish, &resource, "c", None))
     };
     let denied = |policy, statement| Decision::DeniedExplicitly { policy, statement };
     assert_eq!(ask(&[yes.clone(), no.clone()], "secret/x"), denied(1, 1));
@@ -133,7 +142,7 @@ fn what_is_not_known_is_refused() {
         document.pointer_mut(parent).unwrap()[key] = value;
         Policy::parse(&document.to_string())
     };
-    for key in ["Condition", "NotAction", "NotResource", "Principal", "effect", "Foo"] {
+    for key in ["Principal", "effect", "Foo"] {
         let error = with(&format!("/Statement/{key}"), json!({})).unwrap_err().to_string();
         assert!(error.contains(key), "{error}");
     }
@@ -146,7 +155,7 @@ fn what_is_not_known_is_refused() {
     for effect in [json!("allow"), json!({"Allow": null}), json!(null), json!(["Allow"])] {
         assert!(with("/Statement/Effect", effect).is_err());
     }
-    for action in ["iot:Pubish", "iot:GetThingShadow", "s3:*", "", "publish", "${iot:ClientId}"] {
+    for action in ["iot:Pubish", "s3:*", "", "publish", "${iot:ClientId}"] {
         let refused = with("/Statement/Action", json!(["iot:Connect", action]));
         assert_eq!(refused, Err(PolicyError::Action(action.into())));
     }
@@ -154,7 +163,7 @@ fn what_is_not_known_is_refused() {
         assert_eq!(with("/Statement/Resource", json!(resource)), Err(PolicyError::Resource(resource.into())));
     }
     for variable in
-        ["${aws:SourceIp}", "${iot:clientid}", "${}", "${*}", "${iot:ClientId", "${iot:Connection.Thing.IsAttached}"]
+        ["${aws:UserAgent}", "${iot:clientid}", "${}", "${**}", "${iot:ClientId", "${iot:Certificate.Subject.Nobody}"]
     {
         assert!(
             matches!(with("/Statement/Resource", json!(arn(variable))), Err(PolicyError::Variable(_))),
@@ -176,6 +185,144 @@ fn what_is_not_known_is_refused() {
     ] {
         assert!(matches!(Policy::parse(document), Err(PolicyError::Malformed(_))), "{document}");
     }
+}
+
+/// A policy of one statement with these further members.
+fn with(members: Value) -> Result<Policy, PolicyError> {
+    let mut statement = json!({"Effect": "Allow", "Action": "iot:*", "Resource": "*"});
+    for (name, value) in members.as_object().unwrap() {
+        statement[name] = value.clone();
+        if let Some(plain) = name.strip_prefix("Not") {
+            statement.as_object_mut().unwrap().remove(plain);
+        }
+    }
+    Policy::parse(&json!({"Version": "2012-10-17", "Statement": statement}).to_string())
+}
+
+#[test]
+fn conditions_that_are_not_understood_are_refused() {
+    for condition in [
+        json!({"StringEquals": {"iot:Nothing": "a"}}),
+        json!({"StringEqualz": {"iot:ClientId": "a"}}),
+        json!({"ForSomeValues:StringEquals": {"iot:ClientId": "a"}}),
+        json!({"StringEquals": {"iot:ClientId": []}}),
+        json!({"StringEquals": {"iot:ClientId": {"a": 1}}}),
+        json!({"StringEquals": {"iot:ClientId": "${iot:Nothing}"}}),
+        json!({"NumericLessThan": {"aws:EpochTime": "soon"}}),
+        json!({"DateLessThan": {"aws:CurrentTime": "tomorrow"}}),
+        json!({"Bool": {"aws:SecureTransport": "yes"}}),
+        json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/33"}}),
+        json!({"NullIfExists": {"iot:ClientId": "true"}}),
+        json!({"Null": {"iot:ClientId": ["true", "false"]}}),
+        json!(["StringEquals"]),
+    ] {
+        assert!(with(json!({ "Condition": condition })).is_err(), "{condition}");
+    }
+    assert!(with(json!({"Action": "iot:GetThingShadow"})).is_ok(), "AWS knows it, and it does no harm");
+    let both = json!({"Version": "2012-10-17", "Statement":
+        {"Effect": "Allow", "Action": "*", "NotAction": "*", "Resource": "*"}});
+    assert!(matches!(Policy::parse(&both.to_string()), Err(PolicyError::Either(_))));
+    let twice = r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*","Condition":
+        {"Bool":{"aws:SecureTransport":false},"Bool":{"aws:SecureTransport":true}}}}"#;
+    assert!(matches!(Policy::parse(twice), Err(PolicyError::Malformed(_))), "the second would hide the first");
+}
+
+/// What a world of examples looks like: `pump-1`, a press of line a, at 10.1.2.3, on 2026-01-01.
+fn world(statement: Value, client_id: &str, thing: bool) -> &'static str {
+    let attributes = BTreeMap::from([("line".to_owned(), "a".to_owned())]);
+    let facts = facts(&["Acme", "Acme Pumps"]);
+    let thing = thing.then_some(ThingFacts { name: "pump-1", thing_type: Some("press"), attributes: &attributes });
+    let context = Context {
+        client_id,
+        thing,
+        certificate: Some(&facts),
+        source: Some("10.1.2.3".parse().unwrap()),
+        now: kilter_core::Timestamp::from_seconds(1_767_225_600),
+    };
+    let resource = resource_arn(REGION, ACCOUNT, Action::Publish, "a/b");
+    words(decide(&[policy(statement)], &Request { action: Action::Publish, resource: &resource, context }))
+}
+
+fn facts(organizations: &[&str]) -> CertificateFacts {
+    let names = organizations.iter().map(|name| (*name).to_owned()).collect();
+    CertificateFacts {
+        id: kilter_core::CertificateId::new(&"ab".repeat(32)).unwrap(),
+        der: Vec::new(),
+        subject: BTreeMap::from([("Organization", names), ("CommonName", vec!["pump-1".to_owned()])]),
+        issuer: BTreeMap::new(),
+        issuer_raw: Vec::new(),
+        subject_raw: Vec::new(),
+        serial: "7f".to_owned(),
+        alternative: BTreeMap::from([("DNSName", vec!["pump-1.plant".to_owned()])]),
+        not_before: kilter_core::Timestamp::from_seconds(0),
+        not_after: kilter_core::Timestamp::from_seconds(0),
+        is_authority: false,
+    }
+}
+
+fn words(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Allowed { .. } => "allowed",
+        Decision::DeniedExplicitly { .. } => "denied",
+        Decision::NotAllowed => "not allowed",
+    }
+}
+
+#[test]
+fn conditions_by_example() {
+    let holds = |condition: Value| {
+        let statement = json!({"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": condition.clone()});
+        (condition, world(statement, "pump-1", true) == "allowed")
+    };
+    for (condition, expected) in [
+        (json!({"StringEquals": {"iot:Connection.Thing.ThingTypeName": ["pump", "press"]}}), true),
+        (json!({"StringEquals": {"iot:Connection.Thing.Attributes[line]": "b"}}), false),
+        (json!({"StringEquals": {"iot:Connection.Thing.Attributes[bay]": "b"}}), false),
+        (json!({"StringNotEquals": {"iot:Connection.Thing.Attributes[bay]": "b"}}), true),
+        (json!({"StringEqualsIfExists": {"iot:Connection.Thing.Attributes[bay]": "b"}}), true),
+        (json!({"StringEqualsIgnoreCase": {"iot:ClientId": "PUMP-1"}}), true),
+        (json!({"StringEquals": {"iot:ClientId": "pump-?"}}), false),
+        (json!({"StringLike": {"iot:ClientId": "pump-?"}}), true),
+        (json!({"StringEquals": {"iot:Certificate.Subject.CommonName": "${iot:ClientId}"}}), true),
+        (json!({"StringEquals": {"iot:Certificate.Subject.Organization": "Acme Pumps"}}), false),
+        (json!({"StringEquals": {"iot:Certificate.Subject.Organization.1": "Acme Pumps"}}), true),
+        (json!({"ForAnyValue:StringEquals": {"iot:Certificate.Subject.Organization": "Acme Pumps"}}), true),
+        (json!({"ForAllValues:StringEquals": {"iot:Certificate.Subject.Organization": "Acme Pumps"}}), false),
+        (json!({"ForAllValues:StringLike": {"iot:Certificate.Subject.Organization": "Acme*"}}), true),
+        (json!({"StringLike": {"iot:Certificate.SubjectAlternativeName.DNSName": "*.plant"}}), true),
+        (json!({"StringEquals": {"iot:Certificate.SerialNumber": "7f"}}), true),
+        (json!({"IpAddress": {"AWS:sourceip": ["192.168.0.0/16", "10.0.0.0/8"]}}), true),
+        (json!({"NotIpAddress": {"aws:SourceIp": "10.1.2.3"}}), false),
+        (json!({"DateGreaterThanEquals": {"aws:CurrentTime": "2026-01-01T00:00:00Z"}}), true),
+        (json!({"DateLessThan": {"aws:CurrentTime": "2026-01-01"}}), false),
+        (json!({"NumericLessThan": {"aws:EpochTime": 1_767_225_601}}), true),
+        (json!({"Bool": {"aws:SecureTransport": true, "iot:Connection.Thing.IsAttached": "true"}}), true),
+        (json!({"Null": {"iot:Connection.Thing.Attributes[bay]": true}}), true),
+        (json!({"Null": {"iot:Connection.Thing.ThingName": true}}), false),
+        (json!({"ArnLike": {"aws:PrincipalArn": "arn:aws:iot:*:cert/abab*"}}), true),
+    ] {
+        assert_eq!(holds(condition.clone()), (condition, expected));
+    }
+}
+
+#[test]
+fn exceptions_and_negations_that_cannot_be_told_grant_nothing() {
+    let thing = "${iot:Connection.Thing.ThingName}";
+    let except = json!({"Effect": "Allow", "Action": "*", "NotResource": arn(&format!("topic/{thing}"))});
+    assert_eq!(world(except.clone(), "pump-1", true), "allowed");
+    assert_eq!(world(except, "pump-1", false), "not allowed");
+    let negated = json!({"Effect": "Allow", "Action": "*", "Resource": "*",
+        "Condition": {"StringNotEquals": {"iot:ClientId": thing}}});
+    assert_eq!(world(negated.clone(), "pump-2", true), "allowed");
+    assert_eq!(world(negated, "pump-2", false), "not allowed");
+    let denied = json!([{"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {"StringNotEquals": {"iot:ClientId": thing}}}]);
+    assert_eq!(world(denied.clone(), "pump-1", true), "allowed");
+    assert_eq!(world(denied, "pump-1", false), "denied");
+    let not_action = json!({"Effect": "Allow", "NotAction": ["iot:Connect", "iot:GetThingShadow"], "Resource": "*"});
+    assert_eq!(world(not_action, "pump-1", true), "allowed");
+    let not_this = json!({"Effect": "Allow", "NotAction": "iot:Pub*", "Resource": "*"});
+    assert_eq!(world(not_this, "pump-1", true), "not allowed");
 }
 
 #[test]
@@ -203,192 +350,4 @@ fn hostile_names_cost_linear_time() {
     assert!(!allowed(&client, Action::Publish, &"a".repeat(65_536), &long, None));
 }
 
-// ── the oracle ──────────────────────────────────────────────────────────────────────────────────────────
-
-enum Token {
-    Star,
-    One,
-    Char(char),
-}
-
-/// A pattern with its variables filled in; `None` where one has no value.
-fn tokens(pattern: &str, request: &Request<'_>) -> Option<Vec<Token>> {
-    if let Some(rest) = pattern.strip_prefix("${iot:ClientId}") {
-        return filled(request.client_id, rest, request);
-    }
-    if let Some(rest) = pattern.strip_prefix("${iot:Connection.Thing.ThingName}") {
-        return filled(request.thing.unwrap_or(""), rest, request);
-    }
-    let Some(first) = pattern.chars().next() else { return Some(Vec::new()) };
-    let mut all = vec![match first {
-        '*' => Token::Star,
-        '?' => Token::One,
-        other => Token::Char(other),
-    }];
-    all.extend(tokens(&pattern[first.len_utf8()..], request)?);
-    Some(all)
-}
-
-fn filled(value: &str, rest: &str, request: &Request<'_>) -> Option<Vec<Token>> {
-    if value.is_empty() {
-        return None;
-    }
-    let mut all: Vec<Token> = value.chars().map(Token::Char).collect();
-    all.extend(tokens(rest, request)?);
-    Some(all)
-}
-
-/// `colons`: how many the pattern has passed; before the fifth, wildcards do not stand for one.
-fn glob(pattern: &[Token], text: &[char], colons: usize) -> bool {
-    let wild = |c: &char| colons >= ARN_PARTS - 1 || *c != ':';
-    match (pattern.split_first(), text.split_first()) {
-        (None, text) => text.is_none(),
-        (Some((Token::Star, rest)), None) => glob(rest, text, colons),
-        (Some((Token::Star, rest)), Some((c, behind))) => {
-            glob(rest, text, colons) || (wild(c) && glob(pattern, behind, colons))
-        }
-        (Some((Token::One, rest)), Some((c, behind))) => wild(c) && glob(rest, behind, colons),
-        (Some((Token::Char(p), rest)), Some((c, behind))) => {
-            p == c && glob(rest, behind, colons + usize::from(*p == ':'))
-        }
-        (Some(_), None) => false,
-    }
-}
-
-fn strings(value: &Value) -> Vec<&str> {
-    value
-        .as_array()
-        .map_or_else(|| vec![value], |many| many.iter().collect())
-        .iter()
-        .filter_map(|v| v.as_str())
-        .collect()
-}
-
-fn oracle(documents: &[Value], request: &Request<'_>) -> &'static str {
-    let text: Vec<char> = request.resource.chars().collect();
-    let name: Vec<char> = request.action.name().to_lowercase().chars().collect();
-    let applies = |statement: &Value| {
-        let mut actions = strings(&statement["Action"]).into_iter();
-        let mut resources = strings(&statement["Resource"]).into_iter();
-        actions.any(|a| glob(&tokens(&a.to_lowercase(), request).unwrap(), &name, ARN_PARTS))
-            && resources.any(|r| r == "*" || tokens(r, request).is_some_and(|r| glob(&r, &text, 0)))
-    };
-    let effects: Vec<&str> = documents
-        .iter()
-        .flat_map(|document| match &document["Statement"] {
-            Value::Array(many) => many.iter().collect(),
-            one => vec![one],
-        })
-        .filter(|statement| applies(statement))
-        .map(|statement| statement["Effect"].as_str().unwrap())
-        .collect();
-    match (effects.contains(&"Deny"), effects.contains(&"Allow")) {
-        (true, _) => "denied",
-        (false, true) => "allowed",
-        (false, false) => "not allowed",
-    }
-}
-
-fn one_or_many(strategy: impl Strategy<Value = Value> + Clone) -> impl Strategy<Value = Value> {
-    prop_oneof![strategy.clone(), prop::collection::vec(strategy, 1..4).prop_map(Value::Array)]
-}
-
-fn any_document() -> impl Strategy<Value = Value> {
-    let action = prop::sample::select(vec![
-        "iot:Connect",
-        "iot:Publish",
-        "iot:Subscribe",
-        "iot:Receive",
-        "iot:*",
-        "*",
-        "iot:*ub*",
-        "iot:?????????",
-        "IOT:rec*",
-    ])
-    .prop_map(Value::from);
-    let piece = prop::sample::select(vec![
-        "a",
-        "b",
-        "ab",
-        "/",
-        ":",
-        "*",
-        "*",
-        "?",
-        "+",
-        "#",
-        "é",
-        "$",
-        "${iot:ClientId}",
-        "${iot:Connection.Thing.ThingName}",
-    ]);
-    let head =
-        prop::sample::select(vec!["arn:aws:iot:r1:1:", "arn:aws:iot:*:1:", "arn:aws:iot:r?:?:", "arn:*:iot:r1:*:"]);
-    let kind = prop::sample::select(vec!["client/", "topic/", "topicfilter/", "topic*/", "*", "t?pic/", "*:topic/"]);
-    let arn = (head, kind, prop::collection::vec(piece, 0..5))
-        .prop_map(|(head, kind, pieces)| Value::from(format!("{head}{kind}{}", pieces.concat())));
-    let resource = prop_oneof![1 => Just(Value::from("*")), 20 => arn];
-    let effect = prop_oneof![1 => Just("Deny"), 2 => Just("Allow")];
-    let statement = (effect, one_or_many(action), one_or_many(resource))
-        .prop_map(|(effect, action, resource)| json!({"Effect": effect, "Action": action, "Resource": resource}))
-        .boxed();
-    let statement = prop_oneof![statement.clone(), prop::collection::vec(statement, 1..4).prop_map(Value::Array)];
-    statement.prop_map(|statement| json!({"Version": "2012-10-17", "Statement": statement}))
-}
-
-fn any_name(pieces: std::ops::Range<usize>) -> impl Strategy<Value = String> {
-    let piece =
-        prop::sample::select(vec!["a", "b", "ab", "/", ":topic/", "*", "?", "+", "#", "é", "$", "${iot:ClientId}"]);
-    prop::collection::vec(piece, pieces).prop_map(|pieces| pieces.concat())
-}
-
-type Case = (Vec<Value>, Action, String, String, Option<String>);
-
-fn any_case() -> impl Strategy<Value = Case> {
-    let action = prop::sample::select(ACTIONS.to_vec());
-    (
-        prop::collection::vec(any_document(), 0..4),
-        action,
-        any_name(0..6),
-        any_name(0..3),
-        prop::option::of(any_name(1..3)),
-    )
-}
-
-fn both((documents, action, subject, client_id, thing): &Case) -> (&'static str, &'static str) {
-    let resource = resource_arn("r1", "1", *action, subject);
-    let request = Request { action: *action, resource: &resource, client_id, thing: thing.as_deref() };
-    let policies: Vec<_> = documents.iter().map(|json| Arc::new(Policy::parse(&json.to_string()).unwrap())).collect();
-    let ours = match decide(&policies, &request) {
-        Decision::Allowed { .. } => "allowed",
-        Decision::DeniedExplicitly { .. } => "denied",
-        Decision::NotAllowed => "not allowed",
-    };
-    (ours, oracle(documents, &request))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
-
-    #[test]
-    fn decides_as_the_oracle_does(case in any_case()) {
-        let (ours, naive) = both(&case);
-        prop_assert_eq!(ours, naive);
-    }
-
-    #[test]
-    fn parsing_never_panics(json in any::<String>()) {
-        let _ = Policy::parse(&json);
-    }
-}
-
-/// The property above is worth something only if its cases reach every decision.
-#[test]
-fn cases_reach_every_decision() {
-    let mut runner = TestRunner::deterministic();
-    let mut seen = std::collections::BTreeMap::new();
-    for _ in 0..2_000 {
-        *seen.entry(both(&any_case().new_tree(&mut runner).unwrap().current()).1).or_insert(0) += 1;
-    }
-    assert!(seen.len() == 3 && seen.values().all(|count| *count > 100), "{seen:?}");
-}
+mod oracle;
