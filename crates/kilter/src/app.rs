@@ -84,6 +84,7 @@ pub struct Node {
     fleet: Arc<PipelineFleet>,
     live: Live,
     logs: LogWriter,
+    log_groups: Arc<TableLogs>,
     gate: Arc<RwLock<()>>,
     health: Arc<Health>,
 }
@@ -123,7 +124,7 @@ impl Node {
         let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone())
             .context("the streams' ends cannot be read")?;
         let ingest = Arc::new(ingest);
-        let (logs, iam) = around_rules(&ingest, &table, &objects, &clock, config)?;
+        let (log_groups, logs, iam) = around_rules(&ingest, &table, &objects, &clock, config)?;
         let (gate, live) = (Arc::new(RwLock::new(())), Live::default());
         let resources = PipelineResources::open(ResourcePorts {
             registry: registry.clone(),
@@ -179,6 +180,7 @@ impl Node {
             fleet,
             live,
             logs,
+            log_groups,
             gate,
             health: Arc::default(),
         })
@@ -230,7 +232,7 @@ impl Node {
         self.ingest.deliver_through(&deliver);
         let http = bind_console(&config).await?;
         let dynamodb = self.dynamodb();
-        let (aws, door) = self.aws(&config, dynamodb.clone(), &deliver).await?;
+        let (aws, door, sns) = self.aws(&config, dynamodb.clone(), &deliver).await?;
         let file = ServerFile {
             aws: aws::url(aws.local_addr()?, config.aws_tls),
             url: format!("http://{}", http.local_addr()?),
@@ -241,13 +243,13 @@ impl Node {
         let (scorer, archive, aside) = (Stoppable::default(), Stoppable::default(), Stoppable::default());
         let scorer_thread = self.start_scorer(&config, &alerts, scorer.clone())?;
         let archive_thread = self.start_archive(&config, archive.clone())?;
-        let replication = start_replication(self.objects.clone(), aside.clone())?;
-        let aside_threads = [start_tables(dynamodb.clone(), aside.clone())?, replication];
+        let aside_threads =
+            [start_tables(dynamodb.clone(), aside.clone())?, start_replication(self.objects.clone(), aside.clone())?];
         clear_away(self.disk.clone())?;
         let notifier = Notifier {
             table: self.table.clone(),
             clock: self.clock.clone(),
-            destinations: destinations(&config)?,
+            destinations: destinations(&config, Arc::new(sns.clone()))?,
             wake: alerts,
         };
         let notifier = tokio::spawn(notifier.run());
@@ -256,6 +258,7 @@ impl Node {
             tokio::spawn(keep_metrics(metrics.clone())),
             tokio::spawn(follow_lifecycle_rules(self.objects.clone(), self.clock.clone())),
             tokio::spawn(reload::on_hangup(mqtt.tls(), config.data_dir.clone())),
+            tokio::spawn(sns.0.run()),
         ];
         let router = self.router(metrics, readiness(&file, self.health.clone()));
         // Before anybody can see /readyz answer: who then looks for the file must find it.
@@ -288,21 +291,11 @@ impl Node {
         alerts: &Arc<tokio::sync::Notify>,
         stop: Stoppable,
     ) -> std::io::Result<JoinHandle<()>> {
-        let config = config.clone();
         let scorer = Scorer::new(ScorerPorts {
             stream: self.stream.clone(),
             table: self.table.clone(),
             clock: self.clock.clone(),
-            config_for: {
-                let control = self.control.clone();
-                Arc::new(move |tenant, thing| {
-                    let mut scorer = config.scorer(tenant, thing);
-                    if let Some(known) = control.registry.state().tenants.get(tenant) {
-                        scorer.budget = known.budget;
-                    }
-                    scorer
-                })
-            },
+            config_for: self.scorer_config(config),
             keeps_rows: {
                 let resources = self.control.resources.clone();
                 Arc::new(move |tenant| resources.exists(tenant, Resource::Table))
@@ -443,14 +436,15 @@ fn around_rules(
     objects: &Arc<Replicating>,
     clock: &Arc<dyn Clock>,
     config: &Config,
-) -> anyhow::Result<(LogWriter, Iam)> {
+) -> anyhow::Result<(Arc<TableLogs>, LogWriter, Iam)> {
     let logs = TableLogs::open(table.clone(), clock.clone()).context("the log groups cannot be read")?;
-    let logs = LogWriter::start(Arc::new(logs))?;
+    let groups = Arc::new(logs);
+    let logs = LogWriter::start(groups.clone())?;
     ingest.rules.log_to(logs.clone());
     let iam = Iam::open(table.clone(), clock.clone(), &config.site.account).context("the roles cannot be read")?;
     ingest.rules.ask_roles(Arc::new(iam.clone()));
     ingest.rules.add_target(Arc::new(S3Action::new(objects.clone())));
-    Ok((logs, iam))
+    Ok((groups, logs, iam))
 }
 
 fn open_table(dir: &Path, name: &str) -> anyhow::Result<Arc<dyn Table>> {

@@ -10,6 +10,7 @@ mod identity;
 mod notify;
 mod output;
 mod plant;
+mod post;
 mod reload;
 mod results_tables;
 

@@ -156,7 +156,7 @@ impl Resolve for PublicOnly {
     }
 }
 
-fn is_private(address: IpAddr) -> bool {
+pub fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();
@@ -183,8 +183,8 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 /// Where the configuration wants alerts to go, the terminal first.
-pub fn destinations(config: &Config) -> anyhow::Result<Vec<Arc<dyn Notify>>> {
-    let mut all: Vec<Arc<dyn Notify>> = vec![Arc::new(TerminalNotify)];
+pub fn destinations(config: &Config, topics: Arc<dyn Notify>) -> anyhow::Result<Vec<Arc<dyn Notify>>> {
+    let mut all: Vec<Arc<dyn Notify>> = vec![Arc::new(TerminalNotify), topics];
     for webhook in &config.webhooks {
         all.push(Arc::new(WebhookNotify::new(webhook)?));
     }

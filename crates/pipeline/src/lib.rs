@@ -11,6 +11,7 @@ pub mod control;
 pub mod decode;
 mod episodes;
 pub mod fleet;
+pub mod function;
 pub mod ingest;
 pub mod live;
 pub mod logs;

@@ -5,17 +5,22 @@ use crate::{
     aws,
     config::Config,
     error::{Code, Coded},
+    post::HttpPost,
     results_tables::TenantTables,
 };
+use anyhow::Context;
 use kilter_core::ports::deliver::Deliver;
 use kilter_door_aws::{
     AwsListener, Door, S3, ServerTls, Services,
     dynamodb::{DynamoDb, DynamoDbPorts},
     kinesis::{Kinesis, KinesisPorts},
+    lambda::LambdaService,
+    logs::LogsService,
     sitewise::Sitewise,
+    sns::{Sns, SnsParts, SnsService},
     sts::Sts,
 };
-use kilter_pipeline::put::PipelinePut;
+use kilter_pipeline::{consumer::ConfigFor, function::ScoringFunctions, put::PipelinePut};
 use std::sync::Arc;
 
 impl Node {
@@ -25,16 +30,24 @@ impl Node {
         config: &Config,
         dynamodb: DynamoDb,
         deliver: &Arc<dyn Deliver>,
-    ) -> anyhow::Result<(AwsListener, Arc<Door>)> {
+    ) -> anyhow::Result<(AwsListener, Arc<Door>, SnsService)> {
         let tls = ServerTls { certificate_pem: &self.tls.server_cert_pem, key_pem: &self.tls.server_key_pem };
         let listener = kilter_door_aws::bind(config.aws, config.aws_tls.then_some(tls)).await;
         let listener = listener.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
-        let state = aws::state(config, self.aws_services(config, dynamodb, deliver), self.clock.clone())?;
-        Ok((listener, Arc::new(Door::new(state))))
+        let sns = self.sns(config, &listener)?;
+        let services = self.aws_services(config, dynamodb, sns.clone(), deliver);
+        let state = aws::state(config, services, self.clock.clone())?;
+        Ok((listener, Arc::new(Door::new(state)), sns))
     }
 
     /// One line per service.
-    fn aws_services(&self, config: &Config, dynamodb: DynamoDb, deliver: &Arc<dyn Deliver>) -> Services {
+    fn aws_services(
+        &self,
+        config: &Config,
+        dynamodb: DynamoDb,
+        sns: SnsService,
+        deliver: &Arc<dyn Deliver>,
+    ) -> Services {
         let (iot, iot_data) = aws::iot(&self.control, self.fleet.clone(), deliver.clone(), config);
         let kinesis = KinesisPorts {
             stream: self.stream.clone(),
@@ -54,6 +67,9 @@ impl Node {
             .with(iot_data)
             .with(Kinesis::new(kinesis))
             .with(self.iam.clone())
+            .with(sns)
+            .with(LogsService { logs: self.log_groups.clone() })
+            .with(self.functions(config))
             .with_streaming(S3::new(self.objects.clone()))
     }
 
@@ -67,6 +83,48 @@ impl Node {
             objects: self.objects.clone(),
             clock: self.clock.clone(),
             results: Arc::new(TenantTables(self.control.resources.clone())),
+        })
+    }
+
+    /// Notifications, and what else rules send out over HTTP.
+    fn sns(&self, config: &Config, listener: &AwsListener) -> anyhow::Result<SnsService> {
+        let address = listener.local_addr()?;
+        let post = Arc::new(HttpPost::new(address.ip().is_loopback())?);
+        let sns = Sns::open(SnsParts {
+            table: self.table.clone(),
+            clock: self.clock.clone(),
+            post: post.clone(),
+            resources: self.control.resources.clone(),
+            region: config.site.region.clone(),
+            account: config.site.account.clone(),
+            url: aws::url(address, config.aws_tls),
+        });
+        let sns = SnsService(Arc::new(sns.context("the notification topics cannot be read")?));
+        self.ingest.rules.add_target(Arc::new(sns.clone()));
+        self.ingest.rules.add_target(post);
+        Ok(sns)
+    }
+
+    fn functions(&self, config: &Config) -> LambdaService {
+        let functions = ScoringFunctions {
+            registry: self.control.registry.clone(),
+            stream: self.stream.clone(),
+            table: self.table.clone(),
+            clock: self.clock.clone(),
+            config_for: self.scorer_config(config),
+        };
+        LambdaService { functions: Arc::new(functions) }
+    }
+
+    /// What detectors are to do for a thing, as the configuration and its tenant's budget say.
+    pub(super) fn scorer_config(&self, config: &Config) -> Arc<ConfigFor> {
+        let (config, control) = (config.clone(), self.control.clone());
+        Arc::new(move |tenant, thing| {
+            let mut scorer = config.scorer(tenant, thing);
+            if let Some(known) = control.registry.state().tenants.get(tenant) {
+                scorer.budget = known.budget;
+            }
+            scorer
         })
     }
 }
