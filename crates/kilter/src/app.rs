@@ -38,7 +38,6 @@ use kilter_pipeline::{
     archive::Archive,
     consumer::{Health, Scorer, ScorerPorts},
     control::PipelineControl,
-    fleet::PipelineFleet,
     ingest::PipelineIngest,
     live::Live,
     logs::{FunctionLog, LogWriter, TableLogs},
@@ -81,7 +80,6 @@ pub struct Node {
     control: Arc<PipelineControl>,
     iam: Iam,
     query: Arc<PipelineQuery>,
-    fleet: Arc<PipelineFleet>,
     live: Live,
     logs: LogWriter,
     log_groups: Arc<TableLogs>,
@@ -119,8 +117,7 @@ impl Node {
         let disk = Arc::new(open_objects(dir, &config.site.region, clock.clone())?);
         let objects = Arc::new(Replicating::new(disk.clone()));
         let lake = Arc::new(Lake::open(objects.clone(), &config.site.region)?);
-        let port: Arc<dyn Stream> = stream.clone();
-        let site = config.site.clone();
+        let (port, site): (Arc<dyn Stream>, _) = (stream.clone(), config.site.clone());
         let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone())
             .context("the streams' ends cannot be read")?;
         let ingest = Arc::new(ingest);
@@ -147,12 +144,6 @@ impl Node {
             site: site.clone(),
             gate: gate.clone(),
         });
-        let fleet = Arc::new(PipelineFleet {
-            registry: registry.clone(),
-            authority: control.authority.clone(),
-            clock: clock.clone(),
-            site: site.clone(),
-        });
         let query = Arc::new(PipelineQuery {
             registry,
             stream: port,
@@ -177,7 +168,6 @@ impl Node {
             control,
             iam,
             query,
-            fleet,
             live,
             logs,
             log_groups,
@@ -194,7 +184,7 @@ impl Node {
     pub fn router(&self, metrics: PrometheusHandle, ready: Arc<dyn Fn() -> Vec<ReadyItem> + Send + Sync>) -> Router {
         kilter_door_console::router(ConsoleState {
             control: self.control.clone(),
-            fleet: self.fleet.clone(),
+            fleet: self.fleet(),
             inventory: self.query.clone(),
             results: self.query.clone(),
             clock: self.clock.clone(),
@@ -230,8 +220,7 @@ impl Node {
         // The pipeline holds the way back weakly: this keeps it until the doors have closed.
         let deliver = mqtt.deliver();
         self.ingest.deliver_through(&deliver);
-        let http = bind_console(&config).await?;
-        let dynamodb = self.dynamodb();
+        let (http, dynamodb) = (bind_console(&config).await?, self.dynamodb());
         let (aws, door, sns) = self.aws(&config, dynamodb.clone(), &deliver).await?;
         let file = ServerFile {
             aws: aws::url(aws.local_addr()?, config.aws_tls),
@@ -243,8 +232,8 @@ impl Node {
         let (scorer, archive, aside) = (Stoppable::default(), Stoppable::default(), Stoppable::default());
         let scorer_thread = self.start_scorer(&config, &alerts, scorer.clone())?;
         let archive_thread = self.start_archive(&config, archive.clone())?;
-        let aside_threads =
-            [start_tables(dynamodb.clone(), aside.clone())?, start_replication(self.objects.clone(), aside.clone())?];
+        let tables = start_tables(dynamodb.clone(), aside.clone())?;
+        let aside_threads = [tables, start_replication(self.objects.clone(), aside.clone())?];
         clear_away(self.disk.clone())?;
         let notifier = Notifier {
             table: self.table.clone(),
@@ -261,7 +250,6 @@ impl Node {
             tokio::spawn(sns.0.run()),
         ];
         let router = self.router(metrics, readiness(&file, self.health.clone()));
-        // Before anybody can see /readyz answer: who then looks for the file must find it.
         write_secret_file(&config.data_dir, &file)?;
         let doors = tokio::spawn(run_doors(mqtt, http, router, (aws, door), shutdown));
         started(&file);
@@ -416,6 +404,7 @@ fn readiness(file: &ServerFile, health: Arc<Health>) -> Arc<dyn Fn() -> Vec<Read
     })
 }
 
+/// Before anybody can see /readyz answer: who then looks for the file must find it.
 fn write_secret_file(data_dir: &Path, file: &ServerFile) -> anyhow::Result<()> {
     let path = ServerFile::path(data_dir);
     std::fs::create_dir_all(data_dir.join("run"))?;

@@ -20,7 +20,7 @@ use kilter_door_aws::{
     sns::{Sns, SnsParts, SnsService},
     sts::Sts,
 };
-use kilter_pipeline::{consumer::ConfigFor, function::ScoringFunctions, put::PipelinePut};
+use kilter_pipeline::{consumer::ConfigFor, fleet::PipelineFleet, function::ScoringFunctions, put::PipelinePut};
 use std::sync::Arc;
 
 impl Node {
@@ -48,7 +48,7 @@ impl Node {
         sns: SnsService,
         deliver: &Arc<dyn Deliver>,
     ) -> Services {
-        let (iot, iot_data) = aws::iot(&self.control, self.fleet.clone(), deliver.clone(), config);
+        let (iot, iot_data) = aws::iot(&self.control, self.fleet(), deliver.clone(), config);
         let kinesis = KinesisPorts {
             stream: self.stream.clone(),
             put: Arc::new(self.put()),
@@ -71,6 +71,15 @@ impl Node {
             .with(LogsService { logs: self.log_groups.clone() })
             .with(self.functions(config))
             .with_streaming(S3::new(self.objects.clone()))
+    }
+
+    pub(super) fn fleet(&self) -> Arc<PipelineFleet> {
+        Arc::new(PipelineFleet {
+            registry: self.control.registry.clone(),
+            authority: self.control.authority.clone(),
+            clock: self.clock.clone(),
+            site: self.control.site.clone(),
+        })
     }
 
     fn put(&self) -> PipelinePut {
