@@ -43,7 +43,18 @@ def on_message(client, userdata, message):
     received[json.loads(message.payload)["n"]] += 1
 
 
-client = mqtt.Client(
+class Client(mqtt.Client):
+    """paho 2.1 forgets, when an attempt to reconnect fails, that a message was received (PUBREC) and publishes it again,
+    which MQTT 5 [MQTT-4.3.3-6] forbids."""
+
+    def _messages_reconnect_reset_out(self):
+        for message in self._out_messages.values():
+            if message.state == mqtt.mqtt_ms_resend_pubrel:
+                message.state = mqtt.mqtt_ms_wait_for_pubcomp
+        super()._messages_reconnect_reset_out()
+
+
+client = Client(
     CallbackAPIVersion.VERSION2,
     client_id=THING,
     protocol=mqtt.MQTTv5 if V5 else mqtt.MQTTv311,
