@@ -2,6 +2,7 @@
 retained, and find their session again. Prints what came as one JSON object."""
 
 import json
+import os
 import sys
 import threading
 
@@ -86,18 +87,24 @@ def five():
     )
     puback = client.publish(publish).result(PATIENCE).puback
     assert done.wait(PATIENCE), came
+    # The next connection may bring it again: the SDK stops without waiting for its PUBACK to leave.
+    first = list(came)
     client.stop()
     assert stopped.wait(PATIENCE)
     connected.clear()
     client.start()
     assert connected.wait(PATIENCE)
+    stopped.clear()
     client.stop()
+    assert stopped.wait(PATIENCE)
     return {
-        "came": came,
+        "came": first,
         "granted": [int(code) for code in suback.reason_codes],
         "acknowledged": int(puback.reason_code),
         "present": [connack.session_present for connack in connacks],
     }
 
 
-print(json.dumps({"three": three(), "five": five()}))
+print(json.dumps({"three": three(), "five": five()}), flush=True)
+# Not through Python's own end: the SDK's native threads crash in it now and then.
+os._exit(0)
