@@ -9,6 +9,8 @@ pub mod forest;
 pub mod gap;
 mod level;
 pub mod limits;
+mod novelty;
+mod onset;
 pub mod rate;
 pub mod reference;
 mod sample;

@@ -66,6 +66,9 @@ pub struct Outcome {
     pub oddness: Option<f64>,
     /// The final word about an earlier reading, of which more is known by now.
     pub settled: Option<Settled>,
+    /// How new what the signals do is where it begins or becomes worse, else 0: 1 is the edge of what the thing has
+    /// shown so far. One event has one onset, so it suits to wake somebody, where `oddness` suits to rank readings.
+    pub onset: Option<f64>,
     /// At most [`CAUSES_MAX`], largest share first; the shares sum to 1.
     pub causes: Vec<Cause>,
     /// Signals that no detector looked at because the thing already has [`crate::SIGNALS_MAX`].
@@ -90,6 +93,8 @@ pub(crate) struct Workings {
     pub(crate) windows: Vec<(Slot, Reaction)>,
     /// The settled words of the blend's channels, each with its detector's own lag.
     pub(crate) settled: [Option<f32>; CHANNELS],
+    /// The largest novelty of any signal.
+    pub(crate) novelty: Option<f64>,
     /// The highest score of any detector.
     pub(crate) strongest: Option<f64>,
 }

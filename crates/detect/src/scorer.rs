@@ -11,6 +11,7 @@ use crate::catalog::{THING_DETECTORS, ThingDetectors};
 use crate::cusum::Cusum;
 use crate::detector::{Detector, Input, Part, Reaction, THING};
 use crate::limits::LimitsDetector;
+use crate::onset::Onset;
 use crate::reference::Reference;
 use crate::sample::Workings;
 use crate::signals::{Placed, Signals};
@@ -44,6 +45,7 @@ pub(crate) struct State {
     signals: Signals,
     things: ThingDetectors,
     blend: Blend,
+    onset: Onset,
     /// Of the highest score that any detector gave.
     strongest: Tail,
 }
@@ -59,6 +61,7 @@ impl ThingScorer {
             signals: Signals::default(),
             things: ThingDetectors::new(seed),
             blend: Blend::default(),
+            onset: Onset::default(),
             strongest: Tail::default(),
         };
         Self { config, state }
@@ -98,6 +101,9 @@ impl ThingScorer {
         };
         workings.strongest = (!answers.is_empty()).then_some(strongest.value());
         let (oddness, settled) = state.blend.words(&mut workings);
+        let novelties = placed.known.iter().map(|&(at, value)| state.signals.at(at).novelty.of(value));
+        workings.novelty = novelties.reduce(f64::max);
+        let onset = workings.novelty.map(|novelty| state.onset.strength(novelty));
         answers.retain(|(_, reaction)| reaction.score().is_some());
         let causes = match (score, &off) {
             (None, _) => Vec::new(),
@@ -111,6 +117,7 @@ impl ThingScorer {
             threshold: score.map(|_| threshold),
             oddness,
             settled,
+            onset,
             causes,
             unscored_signals: u32::try_from(unscored).unwrap_or(u32::MAX),
             workings,
@@ -153,6 +160,7 @@ impl ThingScorer {
             let signal = signals.at_mut(position);
             let input = Input { values: &[(signal.slot, value)], ..whole };
             signal.detectors.learn(&input, mode);
+            signal.novelty.learn(value);
             if let Some(windows) = &mut signal.windows {
                 let seen = workings.windows.iter().find(|(slot, _)| *slot == signal.slot);
                 windows.learn(&input, seen.map_or(&silent, |(_, reaction)| reaction), mode);
@@ -160,6 +168,7 @@ impl ThingScorer {
         }
         things.learn(&whole, workings.things.as_ref().unwrap_or(&[silent; THING_DETECTORS]), mode);
         state.blend.learn(workings, state.lags());
+        state.onset.learn(workings.novelty);
         match (mode, outcome.workings.strongest) {
             (Learn::Hold, _) => state.strongest.hold(),
             (Learn::Full, Some(strongest)) if state.readings >= COMBINE_FROM => {
@@ -284,7 +293,11 @@ impl State {
     }
 
     pub(crate) fn is_sound(&self) -> bool {
-        self.signals.is_sound() && self.things.is_sound() && self.blend.is_sound() && self.strongest.is_sound()
+        self.signals.is_sound()
+            && self.things.is_sound()
+            && self.blend.is_sound()
+            && self.onset.is_sound()
+            && self.strongest.is_sound()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::catalog::SignalDetectors;
 use crate::detector::{Detector, Slot, VALUE_MAX};
+use crate::novelty::Novelty;
 use crate::windows::Windows;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,7 @@ pub(crate) struct Signal {
     /// The thing's count of readings when the signal was last seen.
     last_seen: u64,
     pub(crate) detectors: SignalDetectors,
+    pub(crate) novelty: Novelty,
     /// Where the thing has few enough signals.
     pub(crate) windows: Option<Box<Windows>>,
 }
@@ -104,9 +106,7 @@ impl Signals {
                     let Some(slot) = self.free_slot(now, &mut forget) else { continue };
                     // Freeing a slot may have moved the place.
                     let (Ok(at) | Err(at)) = self.position(name);
-                    let detectors = SignalDetectors::default();
-                    self.by_name
-                        .insert(at, Signal { name: name.clone(), slot, last_seen: now, detectors, windows: None });
+                    self.by_name.insert(at, Signal::new(name.clone(), slot, now));
                     at
                 }
             };
@@ -145,6 +145,7 @@ impl Signals {
                 taken.get_mut(usize::from(signal.slot)).is_some_and(|taken| !std::mem::replace(taken, true))
                     && signal.name.len() <= NAME_BYTES_MAX
                     && signal.detectors.is_sound()
+                    && signal.novelty.is_sound()
                     && signal.windows.as_ref().is_none_or(|windows| windows.is_sound())
             })
     }
@@ -154,13 +155,18 @@ impl Signals {
             .iter()
             .map(|s| {
                 let windows = s.windows.as_ref().map_or(0, |windows| windows.memory_bytes());
-                size_of::<Signal>() + s.name.len() + s.detectors.memory_bytes() + windows
+                size_of::<Signal>() + s.name.len() + s.detectors.memory_bytes() + s.novelty.memory_bytes() + windows
             })
             .sum()
     }
 }
 
 impl Signal {
+    fn new(name: Box<str>, slot: Slot, now: u64) -> Self {
+        let (detectors, novelty) = (SignalDetectors::default(), Novelty::default());
+        Self { name, slot, last_seen: now, detectors, novelty, windows: None }
+    }
+
     fn is_stale(&self, now: u64) -> bool {
         now.saturating_sub(self.last_seen) >= UNSEEN_READINGS
     }

@@ -30,7 +30,7 @@ pub fn run(data: &Path, bar: &ProgressBar) -> anyhow::Result<Report> {
     let files = files(&folder)?;
     let streamed = stream::for_all(&files, bar, |file| stream::stream(&file.series))?;
     let profiles = profiles(&folder)?;
-    let scores: Vec<Vec<f64>> = streamed.iter().map(|one| one.rows.iter().map(|row| row.score).collect()).collect();
+    let scores: Vec<Vec<f64>> = streamed.iter().map(|one| one.rows.iter().map(|row| row.onset).collect()).collect();
     let ours = figures(&files, &scores, &profiles);
     let mut by_series = Vec::new();
     for (file, scores) in files.iter().zip(&scores) {

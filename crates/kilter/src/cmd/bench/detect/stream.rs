@@ -29,6 +29,8 @@ pub struct Row {
     pub oddness: f64,
     /// With the fixed lag; that of the moment itself where the stream ends before.
     pub settled: f64,
+    /// Of an event that begins; 0 otherwise.
+    pub onset: f64,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +98,7 @@ pub fn stream(series: &Series) -> anyhow::Result<Streamed> {
         scorer.learn(&sample, &outcome, if hold { Learn::Hold } else { Learn::Full });
         let oddness = outcome.oddness.unwrap_or(0.0);
         let score = outcome.score.map_or(0.0, |score| score.value());
-        rows[row] = Row { score, anomalous, oddness, settled: oddness };
+        rows[row] = Row { score, anomalous, oddness, settled: oddness, onset: outcome.onset.unwrap_or(0.0) };
         if let Some(settled) = outcome.settled {
             lag = lag.max(settled.readings_ago);
             if let Some(earlier) = row.checked_sub(settled.readings_ago as usize) {
