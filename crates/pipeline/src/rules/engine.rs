@@ -356,7 +356,9 @@ impl Engine {
                 Err(error) => (false, Some(error.message)),
             },
         };
-        let stored = rule.streams().next().is_some();
+        // A stream that the rule names has it only where that action did not fail.
+        let refused = failures.iter().filter(|(kind, _)| kind == "kinesis").count();
+        let stored = rule.streams().count() > refused;
         let mut event = json!({
             "logLevel": "ERROR", "status": "Failure", "eventType": "RuleExecution", "traceId": trace,
             "ruleName": &*rule.name, "topicName": &*original.topic, "clientId": client_id, "failures": failed,

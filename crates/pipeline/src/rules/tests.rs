@@ -277,6 +277,11 @@ async fn a_role_that_may_not_stops_its_action_only() {
     assert_eq!(house.records("other").len(), 1);
     let why = &house.log("r")[0]["failures"][0];
     assert_eq!(why["failedAction"], "KinesisAction");
+    assert!(house.log("r")[0].get("base64OriginalPayload").is_none());
+    // Where no stream has it, the log does.
+    house.rule("alone", "SELECT * FROM 'b'", json!([kinesis("bad")]));
+    house.publish("b", "raw").await;
+    assert_eq!((house.records("other").len(), &house.log("alone")[0]["base64OriginalPayload"]), (1, &json!("cmF3")));
     assert_eq!(
         why["errorMessage"],
         "arn:role/bad may not kinesis:PutRecord on arn:aws:kinesis:us-east-1:123456789012:stream/other"
