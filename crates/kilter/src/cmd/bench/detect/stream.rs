@@ -22,8 +22,6 @@ const QUIET_READINGS: u64 = 30;
 /// What was said of one reading.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Row {
-    /// 0 while warming.
-    pub score: f64,
     pub anomalous: bool,
     /// Strictly causal; 0 while learning.
     pub oddness: f64,
@@ -97,8 +95,7 @@ pub fn stream(series: &Series) -> anyhow::Result<Streamed> {
         let hold = anomalous && flagged <= HOLD_READINGS;
         scorer.learn(&sample, &outcome, if hold { Learn::Hold } else { Learn::Full });
         let oddness = outcome.oddness.unwrap_or(0.0);
-        let score = outcome.score.map_or(0.0, |score| score.value());
-        rows[row] = Row { score, anomalous, oddness, settled: oddness, onset: outcome.onset.unwrap_or(0.0) };
+        rows[row] = Row { anomalous, oddness, settled: oddness, onset: outcome.onset.unwrap_or(0.0) };
         if let Some(settled) = outcome.settled {
             lag = lag.max(settled.readings_ago);
             if let Some(earlier) = row.checked_sub(settled.readings_ago as usize) {
