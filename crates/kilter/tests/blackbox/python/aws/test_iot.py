@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
+import urllib.request
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -41,7 +42,9 @@ class Device:
         (FOLDER / f"{client_id}.key").write_text(key)
         self.outcome, self.messages, self.gone = None, [], threading.Event()
         self.mqtt = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id)
-        ca = Path(os.environ["KILTER_CERTIFICATES"]) / "AmazonRootCA1.pem"
+        ca = FOLDER / "AmazonRootCA1.pem"
+        if not ca.exists():
+            ca.write_bytes(urllib.request.urlopen(os.environ["ROOT_CA_URL"]).read())
         self.mqtt.tls_set(str(ca), str(FOLDER / f"{client_id}.pem"), str(FOLDER / f"{client_id}.key"))
         self.mqtt.on_connect = self.connected
         self.mqtt.on_disconnect = lambda *_: self.gone.set()
