@@ -3,7 +3,7 @@
 use super::{
     kinds,
     sql::{EvalError, Evaluation, SqlError},
-    template::Template,
+    template::{Template, is_template},
 };
 use bytes::Bytes;
 use kilter_core::{
@@ -29,6 +29,11 @@ pub struct CompiledAction {
 }
 
 impl CompiledAction {
+    /// The partition key is the same for every message: records of one thing stay in order.
+    pub fn has_constant_key(&self) -> bool {
+        !is_template(kinds::text(&self.given, "partitionKey"))
+    }
+
     pub fn compile(action: &RuleAction, variables: &[String]) -> Result<Self, RuleError> {
         let invalid = |why: String| RuleError::new(RuleErrorKind::Invalid, why);
         let Some((kind, given)) = action.parts() else {

@@ -244,8 +244,8 @@ impl Engine {
             Err(error) => return Ok(Some(Err(error))),
         };
         let mut record = self.record(kind, made.clone(), original)?;
-        // A thing's records stay in order in its tenant's stream, whatever the rule says.
-        if !tenant && !key.is_empty() {
+        // A thing's records stay in order in its tenant's stream: a key that changes would spread them over shards.
+        if !key.is_empty() && (!tenant || action.has_constant_key()) {
             record.partition_key = key.into();
         }
         routed.records.push((stream.clone(), record));

@@ -179,7 +179,7 @@ async fn the_cookbooks_rule_puts_the_selected_json_into_the_stream() {
     assert_eq!(records.len(), 3);
     assert!(matches!(&records[2].kind, RecordKind::Rejected(why) if why.contains("not JSON")), "{:?}", records[2].kind);
     let numbers: Vec<u64> = records.iter().map(|r| r.thing_sequence).collect();
-    assert_eq!((numbers, &*records[0].partition_key), (vec![1, 2, 3], "pump-1"));
+    assert_eq!((numbers, &*records[0].partition_key), (vec![1, 2, 3], "t1"));
     // The stream has the message that is not JSON; the other action says that it could do nothing with it.
     let log = house.log("telemetry_to_kinesis_t1");
     assert_eq!((log.len(), &log[0]["failures"][0]["failedAction"]), (1, &json!("LambdaAction")));
