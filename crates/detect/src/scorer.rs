@@ -81,13 +81,15 @@ impl ThingScorer {
         let placed = state.signals.place(sample.signals);
         let commissioning = state.readings < u64::from(self.config.commissioning());
         let (mut answers, mut workings) = state.answers(sample, &placed, commissioning);
-        let strongest = state.strongest_of(&answers);
+        // Without a commissioning that somebody vouches for, the reference ranks and explains but raises no alarm.
+        let vouched = self.config.commissioning_readings.is_some();
+        let strongest = state.strongest_of(&answers, vouched);
         let broken = self.broken_limits(sample);
         let threshold = budget::threshold(self.config.budget, state.things.gap.readings_per_week(), &state.strongest);
         let seen = u32::try_from(state.readings).unwrap_or(u32::MAX);
         let warm = if seen >= WARM_UP_READINGS { state.strongest.score(strongest.value()) } else { None };
         let off = answers.iter().find(|(name, reaction)| *name == Reference::NAME && Reference::alarms(reaction));
-        let off = off.map(|(_, reaction)| *reaction);
+        let off = off.filter(|_| vouched).map(|(_, reaction)| *reaction);
         let (verdict, score) = match (broken.is_empty(), warm) {
             (false, _) => (Verdict::Anomalous, Some(Score::new(Score::MAX))),
             (true, Some(score)) if score >= threshold => (Verdict::Anomalous, Some(score)),
@@ -243,8 +245,8 @@ impl State {
 
     /// The highest score of any detector. Where levels are held against the reference, which knows how far they wander
     /// together, the running level of single signals has no say: jumps are the rate's business.
-    fn strongest_of(&self, answers: &[Answer]) -> Score {
-        let referenced = self.things.reference.is_ready();
+    fn strongest_of(&self, answers: &[Answer], vouched: bool) -> Score {
+        let referenced = vouched && self.things.reference.is_ready();
         let heard = answers.iter().filter(|(name, _)| !(referenced && *name == Cusum::NAME));
         heard.filter_map(|(_, reaction)| reaction.score()).fold(Score::ZERO, later_if_higher)
     }

@@ -201,5 +201,5 @@ fn eight_signals_are_compact() {
         feeder.feed(&Sample { event_time, signals: &signals });
     }
     let (memory, stored) = (feeder.scorer.memory_bytes(), feeder.scorer.snapshot().len());
-    assert!(memory < 200_000 && stored < 130_000, "{memory} bytes in memory, {stored} stored");
+    assert!(memory < 220_000 && stored < 130_000, "{memory} bytes in memory, {stored} stored");
 }

@@ -62,7 +62,7 @@ async fn without_the_token_nothing_changes() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 5 * 4);
+    assert_eq!(tried, 6 * 4);
     assert_eq!(fake.asked(), [] as [&str; 0]);
 }
 
