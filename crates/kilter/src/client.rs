@@ -56,7 +56,11 @@ impl Client {
     pub async fn open(shared: &Shared, missing: Missing) -> anyhow::Result<Self> {
         if let Ok(url) = std::env::var("KILTER_URL") {
             let token = std::env::var("KILTER_TOKEN").unwrap_or_default();
-            return Ok(Self { token, way: Way::Server { http: http()?, url, file: None } });
+            // It may name the very server that runs on this data directory, as after `eval "$(kilter env)"`.
+            let text = std::fs::read_to_string(ServerFile::path(&shared.data_dir)).ok();
+            let file = text.and_then(|text| serde_json::from_str::<ServerFile>(&text).ok());
+            let file = file.filter(|file| file.url == url);
+            return Ok(Self { token, way: Way::Server { http: http()?, url, file } });
         }
         if missing == Missing::Refuse && !shared.data_dir.exists() {
             bail!(
