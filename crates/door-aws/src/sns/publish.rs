@@ -20,6 +20,27 @@ const GIVE_UP_SECONDS: f64 = 3_600.0;
 const AT_ONCE: usize = 16;
 const POLL: Duration = Duration::from_secs(1);
 
+/// Until the next attempt, after so many that failed.
+fn wait_seconds(attempts: u32) -> i64 {
+    BACKOFF_SECONDS.0.saturating_mul(1 << attempts.min(16)).min(BACKOFF_SECONDS.1)
+}
+
+/// How deliveries are tried again, in SNS's words.
+pub(super) fn delivery_policy() -> Value {
+    let mut waited = 0;
+    let retries = (1..).take_while(|attempts| {
+        waited += wait_seconds(*attempts);
+        waited as f64 <= GIVE_UP_SECONDS
+    });
+    json!({"http": {
+        "defaultHealthyRetryPolicy": {
+            "minDelayTarget": wait_seconds(1), "maxDelayTarget": BACKOFF_SECONDS.1, "numRetries": retries.count(),
+            "numMaxDelayRetries": 0, "numNoDelayRetries": 0, "numMinDelayRetries": 0, "backoffFunction": "exponential",
+        },
+        "disableSubscriptionOverrides": true,
+    }})
+}
+
 /// What somebody publishes.
 #[derive(Debug, Clone, Default)]
 pub struct Message {
@@ -212,7 +233,7 @@ impl Sns {
         if !delivered {
             let why = answered.map_or_else(|why| why, |status| format!("it answered {status}"));
             waiting.attempts += 1;
-            let wait = BACKOFF_SECONDS.0.saturating_mul(1 << waiting.attempts.min(16)).min(BACKOFF_SECONDS.1);
+            let wait = wait_seconds(waiting.attempts);
             waiting.next = now.plus_seconds(wait);
             match give_up {
                 true => tracing::error!(why, "a subscriber did not take a notification, which is given up"),

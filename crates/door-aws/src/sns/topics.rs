@@ -2,7 +2,7 @@
 
 use super::{
     Sns, invalid, no_topic, page,
-    publish::Message,
+    publish::{Message, delivery_policy},
     store::{Change, TOPICS_MAX, Topic},
 };
 use crate::{AwsError, form::Form, xml::Xml};
@@ -116,6 +116,7 @@ impl Sns {
             ("Owner", self.account.clone()),
             ("DisplayName", topic.display_name),
             ("Policy", policy.to_string()),
+            ("EffectiveDeliveryPolicy", delivery_policy().to_string()),
             ("SubscriptionsConfirmed", confirmed.to_string()),
             ("SubscriptionsPending", pending.to_string()),
             ("SubscriptionsDeleted", topic.deleted.to_string()),

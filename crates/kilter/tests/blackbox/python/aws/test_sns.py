@@ -56,6 +56,8 @@ def test_topics():
     refused("InvalidParameter", sns.create_topic, Name="x.fifo", Attributes={"FifoTopic": "true"})
     attributes = sns.get_topic_attributes(TopicArn=ARN + "t1")["Attributes"]
     assert attributes["DisplayName"] == "One" and attributes["Owner"] == ACCOUNT and json.loads(attributes["Policy"])
+    policy = json.loads(attributes["EffectiveDeliveryPolicy"])["http"]["defaultHealthyRetryPolicy"]
+    assert (policy["minDelayTarget"], policy["maxDelayTarget"], policy["numRetries"]) == (2, 300, 18), policy
     sns.set_topic_attributes(TopicArn=ARN + "t1", AttributeName="DisplayName", AttributeValue="Two")
     assert sns.get_topic_attributes(TopicArn=ARN + "t1")["Attributes"]["DisplayName"] == "Two"
     refused(
