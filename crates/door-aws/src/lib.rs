@@ -32,5 +32,5 @@ pub use door::{AwsState, Door};
 pub use error::AwsError;
 pub use payload::Payload;
 pub use s3::S3;
-pub use server::{AwsListener, BindError, ServerTls, bind, run};
+pub use server::{AwsListener, AwsTls, BindError, ServerTls, bind, run};
 pub use services::Services;

@@ -11,7 +11,12 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -56,12 +61,34 @@ pub enum BindError {
 /// A socket that listens, not serving yet.
 pub struct AwsListener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<AwsTls>,
 }
 
 impl AwsListener {
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// The way to change the certificate while it serves; `None`: it serves without TLS.
+    pub fn tls(&self) -> Option<AwsTls> {
+        self.tls.clone()
+    }
+}
+
+/// What new connections are greeted with.
+#[derive(Clone)]
+pub struct AwsTls(Arc<RwLock<TlsAcceptor>>);
+
+impl AwsTls {
+    /// Takes another certificate for connections from now on; where it cannot be used, the old one stays.
+    pub fn reload(&self, tls: &ServerTls<'_>) -> Result<(), BindError> {
+        let acceptor = server_config(tls)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+        Ok(())
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -76,7 +103,7 @@ pub async fn bind(listen: SocketAddr, tls: Option<ServerTls<'_>>) -> Result<AwsL
     if tls.is_none() && !listen.ip().is_loopback() {
         return Err(BindError::NotLoopback(listen));
     }
-    let tls = tls.map(|tls| server_config(&tls)).transpose()?;
+    let tls = tls.map(|tls| server_config(&tls)).transpose()?.map(|acceptor| AwsTls(Arc::new(RwLock::new(acceptor))));
     let socket = TcpListener::bind(listen).await.map_err(|source| BindError::Io { address: listen, source })?;
     Ok(AwsListener { socket, tls })
 }
@@ -102,7 +129,7 @@ pub async fn run(listener: AwsListener, door: Arc<Door>, shutdown: CancellationT
     while let Some(Some((socket, peer, seat))) = shutdown.run_until_cancelled(accept(&listener.socket, &seats)).await {
         // Small answers must not wait for the peer's delayed acknowledgement.
         let _ = socket.set_nodelay(true);
-        let (door, tls, watcher) = (door.clone(), listener.tls.clone(), graceful.watcher());
+        let (door, tls, watcher) = (door.clone(), listener.tls.as_ref().map(AwsTls::acceptor), graceful.watcher());
         tokio::spawn(async move {
             match tls {
                 None => connection(socket, peer, door, watcher).await,

@@ -5,8 +5,8 @@ use crate::{
     error::ApiError,
     extract::{InBody, InPath, InQuery, Nothing, rows},
     views::{
-        CertificateRequest, EventCounts, LedgerEntry, LedgerTotals, Overview, StatusRequest, TenantOverview,
-        ThingRequest,
+        CertificateRequest, EventCounts, LedgerEntry, LedgerTotals, Overview, RotationRequest, StatusRequest,
+        TenantOverview, ThingRequest,
     },
 };
 use axum::{
@@ -166,6 +166,30 @@ pub(crate) async fn issue_certificate(
     InBody(CertificateRequest { valid_hours }): InBody<CertificateRequest>,
 ) -> Answer {
     json(&app, StatusCode::CREATED, move |state| state.control.issue_certificate(&tenant, &thing, valid_hours)).await
+}
+
+pub(crate) async fn rotate_certificate(
+    State(app): State<App>,
+    InPath((tenant, thing)): InPath<(TenantId, ThingName)>,
+    InQuery(Nothing {}): InQuery<Nothing>,
+    InBody(RotationRequest { within_seconds }): InBody<RotationRequest>,
+) -> Answer {
+    json(&app, StatusCode::CREATED, move |state| state.control.rotate_certificate(&tenant, &thing, within_seconds))
+        .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CertificateQuery {
+    tenant: Option<TenantId>,
+    thing: Option<ThingName>,
+}
+
+pub(crate) async fn certificates(
+    State(app): State<App>,
+    InQuery(CertificateQuery { tenant, thing }): InQuery<CertificateQuery>,
+) -> Answer {
+    json(&app, StatusCode::OK, move |state| state.inventory.certificates(tenant.as_ref(), thing.as_ref())).await
 }
 
 pub(crate) async fn set_certificate_status(

@@ -16,7 +16,7 @@ mod views;
 pub use error::ErrorBody;
 pub use server::{BindError, bind, run};
 pub use views::{CertificateRequest, EventCounts, LedgerEntry, LedgerTotals, Overview, StatusRequest};
-pub use views::{TenantOverview, ThingRequest};
+pub use views::{RotationRequest, TenantOverview, ThingRequest};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware};
 use kilter_core::ports::{
@@ -52,8 +52,8 @@ pub struct ConsoleState {
     pub clock: Arc<dyn Clock>,
     /// Bearer token that changes need. While it is empty every change is refused.
     pub token: String,
-    /// The installation's own CA, served as `/AmazonRootCA1.pem`.
-    pub ca_pem: String,
+    /// The installation's own CA as it is now, served as `/AmazonRootCA1.pem`. Must answer at once.
+    pub ca_pem: Arc<dyn Fn() -> String + Send + Sync>,
     pub metrics: PrometheusHandle,
     /// The parts of the installation and whether they serve. Must answer at once: it runs on an async thread.
     pub ready: Arc<dyn Fn() -> Vec<ReadyItem> + Send + Sync>,

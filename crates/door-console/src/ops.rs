@@ -44,7 +44,7 @@ pub(crate) async fn metrics(
 
 /// Under the name that the cookbook downloads.
 pub(crate) async fn ca(State(app): State<App>, InQuery(Nothing {}): InQuery<Nothing>) -> Response {
-    typed("application/x-pem-file", app.state.ca_pem.clone())
+    typed("application/x-pem-file", (app.state.ca_pem)())
 }
 
 pub(crate) async fn openapi(InQuery(Nothing {}): InQuery<Nothing>) -> Response {

@@ -92,6 +92,14 @@ pub struct CertificateRequest {
     pub valid_hours: u32,
 }
 
+/// `POST /api/v1/tenants/{t}/things/{n}/rotation`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotationRequest {
+    /// How long the device is waited for.
+    pub within_seconds: u32,
+}
+
 /// `PUT /api/v1/certificates/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,6 +4,7 @@ use crate::verifier::FleetVerifier;
 use kilter_core::{
     CertificateId, Timestamp,
     ports::{clock::Clock, ingest::Ingest},
+    time_in_words,
 };
 use rustls::{
     ClientConfig, Error as TlsError, RootCertStore, ServerConfig,
@@ -170,11 +171,12 @@ fn certificate_words(why: &rustls::CertificateError) -> String {
         E::BadSignature => "its signature is wrong, it is from another CA of the same name or forged".into(),
         E::ExpiredContext { time, not_after } => {
             let ago = time.as_secs().saturating_sub(not_after.as_secs());
-            format!("it has expired, {ago} s ago by this server's clock ({})", moment(*time))
+            format!("it has expired, {} ago by this server's clock ({})", time_in_words(ago), moment(*time))
         }
         E::NotValidYetContext { time, not_before } => {
             let ahead = not_before.as_secs().saturating_sub(time.as_secs());
-            format!("it is not valid yet, for {ahead} s by this server's clock ({}): check both clocks", moment(*time))
+            let (ahead, now) = (time_in_words(ahead), moment(*time));
+            format!("it is not valid yet, for {ahead} by this server's clock ({now}): check both clocks")
         }
         E::Expired => "it has expired".into(),
         E::NotValidYet => "it is not valid yet".into(),

@@ -80,7 +80,10 @@ impl ClientCertVerifier for FleetVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let own = self.own.verify_client_cert(end_entity, intermediates, now);
-        if !matches!(own, Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))) {
+        // Another authority's, perhaps one of the same name: the one that was here before.
+        let foreign =
+            |why: &CertificateError| matches!(why, CertificateError::UnknownIssuer | CertificateError::BadSignature);
+        if !matches!(&own, Err(Error::InvalidCertificate(why)) if foreign(why)) {
             return own;
         }
         if self.ingest.vouches_for(end_entity) {

@@ -1,5 +1,6 @@
 //! The only wiring: what is opened, what runs, how it drains. Read from top to bottom.
 
+mod recurring;
 mod services;
 
 use crate::{
@@ -8,14 +9,13 @@ use crate::{
     error::{Code, Coded},
     identity::{Identity, write_secret},
     notify::destinations,
-    reload,
 };
 use anyhow::Context;
 use axum::Router;
 use kilter_backend_embedded::{DirectoryLock, EmbeddedObjects, EmbeddedStream, EmbeddedTable};
 use kilter_core::ports::{
     clock::{Clock, SystemClock},
-    objects::{ObjectError, Uploads},
+    objects::ObjectError,
     resources::{Resource, Resources},
     stream::{Stream, StreamErrorKind},
     table::Table,
@@ -24,11 +24,7 @@ use kilter_door_aws::{
     AwsListener, Door,
     dynamodb::DynamoDb,
     iam::Iam,
-    s3::{
-        action::S3Action,
-        lifecycle::{self, Lifecycle},
-        replication::Replicating,
-    },
+    s3::{action::S3Action, replication::Replicating},
 };
 use kilter_door_console::{ConsoleState, ReadyItem};
 use kilter_door_mqtt::{DoorError, MqttDoor, TlsIdentity};
@@ -54,13 +50,8 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 use tokio_util::sync::CancellationToken;
-
-/// How often retention looks for segments to delete.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
-const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Everything opened, nothing running yet. Holds the data directory's lock.
 pub struct Node {
@@ -189,7 +180,10 @@ impl Node {
             results: self.query.clone(),
             clock: self.clock.clone(),
             token: self.token.clone(),
-            ca_pem: self.tls.ca_pem.clone(),
+            ca_pem: {
+                let authority = self.control.authority.clone();
+                Arc::new(move || authority.ca_pem())
+            },
             metrics,
             ready,
             refusals: {
@@ -242,13 +236,8 @@ impl Node {
             wake: alerts,
         };
         let notifier = tokio::spawn(notifier.run());
-        let recurring = [
-            tokio::spawn(enforce_retention(self.stream.clone())),
-            tokio::spawn(keep_metrics(metrics.clone())),
-            tokio::spawn(follow_lifecycle_rules(self.objects.clone(), self.clock.clone())),
-            tokio::spawn(reload::on_hangup(mqtt.tls(), config.data_dir.clone())),
-            tokio::spawn(sns.0.run()),
-        ];
+        let reload = self.reload(&config, &mqtt, &aws);
+        let recurring = self.start_recurring(reload, metrics.clone(), sns);
         let router = self.router(metrics, readiness(&file, self.health.clone()));
         write_secret_file(&config.data_dir, &file)?;
         let doors = tokio::spawn(run_doors(mqtt, http, router, (aws, door), shutdown));
@@ -258,7 +247,9 @@ impl Node {
         drop(deliver);
         let _ = std::fs::remove_file(ServerFile::path(&config.data_dir));
         recurring.iter().for_each(|task| task.abort());
+        let registry = self.control.registry.clone();
         tokio::task::spawn_blocking(move || {
+            registry.close();
             scorer.stop();
             join(scorer_thread);
             archive.stop();
@@ -347,45 +338,6 @@ async fn run_doors(
     let console = kilter_door_console::run(http, router, shutdown.clone());
     let aws = kilter_door_aws::run(aws, door, shutdown.clone());
     tokio::join!(mqtt.run(shutdown), console, aws);
-}
-
-async fn enforce_retention(stream: Arc<EmbeddedStream>) {
-    loop {
-        tokio::time::sleep(RETENTION_INTERVAL).await;
-        let stream = stream.clone();
-        if let Err(panic) = tokio::task::spawn_blocking(move || stream.enforce_retention()).await {
-            tracing::error!(%panic, "retention failed");
-        }
-    }
-}
-
-/// Does what buckets' lifecycle rules say, once after a start and then every hour.
-async fn follow_lifecycle_rules(objects: Arc<dyn Uploads>, clock: Arc<dyn Clock>) {
-    let rules = Arc::new(Lifecycle { objects, clock });
-    loop {
-        let run = rules.clone();
-        match tokio::task::spawn_blocking(move || run.run()).await {
-            Ok(Ok(done)) if done == lifecycle::Done::default() => {}
-            Ok(Ok(done)) => tracing::info!(
-                done.expired,
-                done.noncurrent,
-                done.markers,
-                done.aborted,
-                "lifecycle rules removed objects"
-            ),
-            Ok(Err(error)) => tracing::warn!(%error, "lifecycle rules could not be followed; they are tried again"),
-            Err(panic) => tracing::error!(%panic, "following lifecycle rules failed"),
-        }
-        tokio::time::sleep(lifecycle::INTERVAL).await;
-    }
-}
-
-/// Histograms gather samples until they are summed up.
-async fn keep_metrics(metrics: PrometheusHandle) {
-    loop {
-        tokio::time::sleep(METRICS_INTERVAL).await;
-        metrics.run_upkeep();
-    }
 }
 
 /// What `/readyz` says: all listeners serve from the moment this is called, unless the pipeline has a problem.

@@ -115,6 +115,11 @@ impl Client {
         Ok(Self { token: node.token().to_owned(), way: Way::InProcess { router, _node: Box::new(node) } })
     }
 
+    /// Whether a server answers, rather than this process itself.
+    pub fn is_server(&self) -> bool {
+        matches!(self.way, Way::Server { .. })
+    }
+
     /// Where devices connect to the running server.
     pub fn mqtt_address(&self) -> anyhow::Result<&str> {
         match &self.way {

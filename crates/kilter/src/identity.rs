@@ -46,14 +46,12 @@ impl Identity {
     }
 }
 
-/// The certificates of the data directory as they are now.
-pub fn read_tls(data_dir: &Path) -> anyhow::Result<TlsIdentity> {
+/// Authority and certificates of the data directory as they are now.
+pub fn read_anew(data_dir: &Path) -> anyhow::Result<(Authority, TlsIdentity)> {
     let dir = data_dir.join("identity");
-    Ok(TlsIdentity {
-        ca_pem: read(&dir.join("ca.pem"))?,
-        server_cert_pem: read(&dir.join("server.pem"))?,
-        server_key_pem: read(&dir.join("server.key"))?,
-    })
+    let (authority, ca_pem) = load(&dir.join("ca.pem"), &dir.join("ca.key"))?;
+    let (server_cert_pem, server_key_pem) = (read(&dir.join("server.pem"))?, read(&dir.join("server.key"))?);
+    Ok((authority, TlsIdentity { ca_pem, server_cert_pem, server_key_pem }))
 }
 
 fn authority(certificate: &Path, key: &Path, clock: &dyn Clock) -> anyhow::Result<(Authority, String)> {
@@ -66,9 +64,13 @@ fn authority(certificate: &Path, key: &Path, clock: &dyn Clock) -> anyhow::Resul
             );
         }
         let (created, key_pem) = Authority::create("Kilter installation authority", clock.now())?;
-        write_secret(certificate, created.ca_pem())?;
+        write_secret(certificate, &created.ca_pem())?;
         write_secret(key, &key_pem)?;
     }
+    load(certificate, key)
+}
+
+fn load(certificate: &Path, key: &Path) -> anyhow::Result<(Authority, String)> {
     let ca_pem = read(certificate)?;
     let loaded =
         Authority::load(&ca_pem, &read(key)?).with_context(|| format!("{} cannot be used", certificate.display()))?;

@@ -3,16 +3,23 @@
 use kilter_core::{CertificateId, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    sync::{PoisonError, RwLock, RwLockReadGuard},
+};
+use x509_parser::parse_x509_certificate;
 
 /// The authority itself and the server's certificate live as long as a plant does.
 const AUTHORITY_VALID_DAYS: i64 = 20 * 365;
 /// A clock that is a little behind must still accept what was just issued.
 const BACKDATE_SECONDS: i64 = 3_600;
 
-pub struct Authority {
+pub struct Authority(RwLock<Current>);
+
+/// What it issues with, until it is replaced.
+struct Current {
     issuer: Issuer<'static, KeyPair>,
     ca_pem: String,
 }
@@ -32,6 +39,8 @@ pub struct IssuedCertificate {
 pub enum AuthorityError {
     #[error("a certificate could not be made")]
     Issue(#[from] rcgen::Error),
+    #[error("none of the CA certificates is that of the CA's key: put certificate and key of one authority together")]
+    KeyMismatch,
     #[error("no random bytes from the operating system")]
     Random,
     #[error("the certificate's end {0} is out of range")]
@@ -47,16 +56,35 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca_pem = params.self_signed(&key)?.pem();
         let key_pem = key.serialize_pem();
-        Ok((Self { issuer: Issuer::new(params, key), ca_pem }, key_pem))
+        Ok((Self(RwLock::new(Current { issuer: Issuer::new(params, key), ca_pem })), key_pem))
     }
 
+    /// Of several CA certificates, the one of the key issues; all of them are handed to devices.
     pub fn load(ca_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
-        let issuer = Issuer::from_ca_cert_pem(ca_pem, KeyPair::from_pem(key_pem)?)?;
-        Ok(Self { issuer, ca_pem: ca_pem.to_owned() })
+        let key = KeyPair::from_pem(key_pem)?;
+        let public = key.subject_public_key_info();
+        let certificates = pem::parse_many(ca_pem).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
+        let own = certificates.iter().find(|certificate| {
+            let parsed = parse_x509_certificate(certificate.contents());
+            parsed.is_ok_and(|(_, certificate)| certificate.public_key().raw == public)
+        });
+        let own = own.ok_or(AuthorityError::KeyMismatch)?.contents();
+        let issuer = Issuer::from_ca_cert_der(&own.into(), key)?;
+        Ok(Self(RwLock::new(Current { issuer, ca_pem: ca_pem.to_owned() })))
     }
 
-    pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+    fn current(&self) -> RwLockReadGuard<'_, Current> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Issues with `other` from now on.
+    pub fn become_other(&self, other: Self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) =
+            other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
+
+    pub fn ca_pem(&self) -> String {
+        self.current().ca_pem.clone()
     }
 
     /// A server certificate for these DNS names and IP addresses.
@@ -100,7 +128,7 @@ impl Authority {
         own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         own.use_authority_key_identifier_extension = true;
         request.params = own;
-        Ok((request.signed_by(&self.issuer)?.pem(), now.plus_seconds(-BACKDATE_SECONDS)))
+        Ok((request.signed_by(&self.current().issuer)?.pem(), now.plus_seconds(-BACKDATE_SECONDS)))
     }
 
     fn issue(
@@ -112,7 +140,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = params.signed_by(&key, &self.current().issuer)?;
         Ok(IssuedCertificate {
             id: certificate_id(certificate.der()),
             not_before: now.plus_seconds(-BACKDATE_SECONDS),
@@ -162,7 +190,7 @@ mod tests {
     fn a_loaded_authority_issues_what_the_created_one_vouches_for() {
         let now = Timestamp::from_seconds(1_700_000_000);
         let (created, key_pem) = Authority::create("test authority", now).unwrap();
-        let loaded = Authority::load(created.ca_pem(), &key_pem).unwrap();
+        let loaded = Authority::load(&created.ca_pem(), &key_pem).unwrap();
         let end = now.plus_seconds(3_600);
         let issued = loaded.issue_client("pump1", now, end).unwrap();
         let (_, pem) = x509_parser::pem::parse_x509_pem(issued.certificate_pem.as_bytes()).unwrap();
@@ -175,5 +203,19 @@ mod tests {
         assert!(issued.private_key_pem.starts_with("-----BEGIN PRIVATE"), "PKCS#8");
         let other = loaded.issue_client("pump1", now, end).unwrap();
         assert_ne!(other.id, issued.id);
+    }
+
+    #[test]
+    fn an_authority_is_that_of_its_key_and_may_become_another() {
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let (old, _) = Authority::create("same name", now).unwrap();
+        let (new, new_key) = Authority::create("same name", now).unwrap();
+        assert!(matches!(Authority::load(&old.ca_pem(), &new_key), Err(AuthorityError::KeyMismatch)));
+        let both = old.ca_pem() + &new.ca_pem();
+        old.become_other(Authority::load(&both, &new_key).unwrap());
+        assert_eq!(old.ca_pem(), both);
+        let issued = old.issue_client("pump1", now, now.plus_seconds(60)).unwrap();
+        let facts = |pem: &str| crate::fleet::facts_of(pem).unwrap();
+        assert!(facts(&issued.certificate_pem).signed_by(&facts(&new.ca_pem())));
     }
 }

@@ -58,6 +58,10 @@ pub fn unknown_tenant(tenant: &TenantId) -> ControlError {
     ))
 }
 
+pub fn unknown_thing(thing: &ThingName) -> ControlError {
+    not_found(format!("there is no thing {thing}: see `kilter thing list`"))
+}
+
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
         Self(ControlError::internal(error.to_string(), error))
@@ -121,7 +125,7 @@ fn default_policy(site: &Site, tenant: &TenantId, now: Timestamp) -> PolicyRecor
 
 impl PipelineControl {
     /// A thing's certificate with the registry changes that make it known, not yet applied.
-    fn issue(
+    pub(crate) fn issue(
         &self,
         tenant: &TenantId,
         thing: &ThingName,
@@ -153,7 +157,7 @@ impl PipelineControl {
             certificate_pem: issued.certificate_pem,
             private_key_pem: issued.private_key_pem,
             public_key_pem: issued.public_key_pem,
-            ca_pem: self.authority.ca_pem().to_owned(),
+            ca_pem: self.authority.ca_pem(),
         };
         Ok((identity, certificate))
     }
@@ -178,6 +182,7 @@ impl PipelineControl {
                     attributes: BTreeMap::new(),
                     groups: BTreeSet::new(),
                     version: 1,
+                    rotation: None,
                 };
                 changes.extend([Change::Thing(thing), Change::Certificate(certificate.clone())]);
             }
@@ -440,6 +445,15 @@ impl Control for PipelineControl {
             Ok(identity)
         };
         inner().map_err(|Failure(error)| error)
+    }
+
+    fn rotate_certificate(
+        &self,
+        tenant: &TenantId,
+        thing: &ThingName,
+        within_seconds: u32,
+    ) -> Result<IssuedIdentity, ControlError> {
+        self.rotate(tenant, thing, within_seconds).map_err(|Failure(error)| error)
     }
 
     fn set_certificate_status(

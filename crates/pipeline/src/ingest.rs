@@ -3,7 +3,7 @@
 
 use crate::{
     append::Appender,
-    authorize::{Asked, verdict},
+    authorize::{Asked, attached_thing, verdict},
     fleet::{CertificateFacts, facts_of},
     policy::Decision,
     registration,
@@ -24,6 +24,7 @@ use kilter_core::{
         stream::{Stream, StreamError},
         table::Table,
     },
+    time_in_words,
 };
 use std::sync::Arc;
 
@@ -119,8 +120,17 @@ impl PipelineIngest {
         if matches!(verdict.decision, Decision::Allowed { .. }) {
             return Ok(());
         }
-        let (resource, why) = (&verdict.resource, verdict.reason());
-        let kind = if action == Action::Connect { RefusalKind::ClientIdNotAllowed } else { RefusalKind::NotAllowed };
+        let (resource, mut why) = (&verdict.resource, verdict.reason());
+        let mut kind = RefusalKind::NotAllowed;
+        if action == Action::Connect && attached_thing(state, certificate, &client.client_id).is_none() {
+            let things: Vec<&str> = certificate.things.iter().map(ThingName::as_str).collect();
+            if things.is_empty() {
+                why.push_str("; the certificate is attached to no thing");
+            } else {
+                kind = RefusalKind::ClientIdNotAllowed;
+                why.push_str(&format!("; the certificate is that of {}, not of the client id", things.join(", ")));
+            }
+        }
         Err(Refusal { kind, reason: format!("{} on {resource} is not allowed: {why}", action.name()) })
     }
 
@@ -179,10 +189,19 @@ fn usable<'s>(
         Some(c) if c.status != CertificateStatus::Active => {
             refuse(RefusalKind::CertificateNotActive, format!("certificate {id} is {}, not ACTIVE", c.status))
         }
-        Some(c) if c.not_after < now => refuse(
-            RefusalKind::CertificateNotActive,
-            format!("certificate {id} expired at {}, {:.0} s ago", c.not_after, now.seconds_since(c.not_after)),
-        ),
+        Some(c) if c.not_after < now => {
+            let ago = time_in_words(now.seconds_since(c.not_after) as u64);
+            let reason =
+                format!("certificate {id} expired at {}, {ago} ago by this server's clock ({now})", c.not_after);
+            refuse(RefusalKind::CertificateNotActive, reason)
+        }
+        Some(Certificate { not_before: Some(from), .. }) if *from > now => {
+            let ahead = time_in_words(from.seconds_since(now) as u64);
+            let reason = format!(
+                "certificate {id} is not valid before {from}, for {ahead} by this server's clock ({now}): check both clocks"
+            );
+            refuse(RefusalKind::CertificateNotActive, reason)
+        }
         Some(c) => Ok(c),
     }
 }
@@ -191,7 +210,10 @@ impl Ingest for PipelineIngest {
     fn identify(&self, certificate_der: &[u8]) -> Result<Principal, Refusal> {
         let id = crate::authority::certificate_id(certificate_der);
         let state = self.registry.state();
-        usable(state.fleet.certificates.get(&id).map(Arc::as_ref), &id, self.clock.now())?;
+        let certificate = usable(state.fleet.certificates.get(&id).map(Arc::as_ref), &id, self.clock.now())?;
+        if certificate.pem.is_none() {
+            state.learn(&id, certificate_der);
+        }
         Ok(Principal { certificate: id })
     }
 
@@ -243,6 +265,10 @@ impl Ingest for PipelineIngest {
         };
         self.allowed(&state, &identity, Action::Connect, client_id)?;
         Ok(Client(Arc::new(identity)))
+    }
+
+    fn connected(&self, client: &Client) {
+        self.registry.uses.saw(&client.0.certificate, self.clock.now());
     }
 
     fn authorize(&self, client: &Client, action: Action, topic: &str) -> Result<(), Refusal> {

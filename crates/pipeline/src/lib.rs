@@ -23,8 +23,10 @@ mod record;
 mod registration;
 pub mod registry;
 pub mod resources;
+pub mod rotation;
 pub mod rules;
 mod sequence;
 mod thing;
+mod uses;
 
 pub use episodes::{HOLD_READINGS, cause_in_words};

@@ -2,17 +2,18 @@
 
 use crate::{
     checkpoint::Progress,
-    control::{Failure, tenant_view, thing_view, unknown_tenant},
+    control::{Failure, tenant_view, thing_view, unknown_tenant, unknown_thing},
     ingest::Site,
     live::Live,
     record::{ALERTS, EPISODES, alert_key},
     registry::{Registry, State},
+    rotation::certificate_entry,
     sequence::{self, Waiting},
 };
 use futures::stream::BoxStream;
 use kilter_core::{
-    Alert, Episode, LedgerLine, Offset, RecordKind, ScoredReading, ShardId, TenantId, TenantView, ThingName, ThingView,
-    Timestamp,
+    Alert, CertificateEntry, Episode, LedgerLine, Offset, RecordKind, ScoredReading, ShardId, TenantId, TenantView,
+    ThingName, ThingView, Timestamp,
     ports::{
         control::ControlError,
         query::{Filter, Inventory, LiveEvent, ObjectView, RecordView, Results},
@@ -162,6 +163,30 @@ impl Inventory for PipelineQuery {
         };
         let wanted = state.fleet.things.values().filter(|thing| tenant.is_none() || thing.tenant.as_ref() == tenant);
         Ok(wanted.map(|thing| thing_view(&self.site, &state, thing)).collect())
+    }
+
+    fn certificates(
+        &self,
+        tenant: Option<&TenantId>,
+        thing: Option<&ThingName>,
+    ) -> Result<Vec<CertificateEntry>, ControlError> {
+        let state = match tenant {
+            Some(tenant) => self.known(tenant).map_err(|Failure(error)| error)?,
+            None => self.registry.state(),
+        };
+        if let Some(name) = thing.filter(|name| !state.fleet.things.contains_key(*name)) {
+            return Err(unknown_thing(name));
+        }
+        let of = |name: &ThingName| {
+            let whose = state.fleet.things.get(name).and_then(|thing| thing.tenant.as_ref());
+            thing.is_none_or(|wanted| wanted == name) && (tenant.is_none() || whose == tenant)
+        };
+        let all = thing.is_none() && tenant.is_none();
+        let wanted = state.fleet.certificates.values().filter(|c| all || c.things.iter().any(of));
+        let mut entries: Vec<CertificateEntry> =
+            wanted.map(|c| certificate_entry(&self.site, &state, &self.registry.uses, c)).collect();
+        entries.sort_by(|a, b| (&a.things, a.certificate.created).cmp(&(&b.things, b.certificate.created)));
+        Ok(entries)
     }
 
     fn stream_records(&self, tenant: &TenantId, limit: usize) -> Result<Vec<RecordView>, ControlError> {

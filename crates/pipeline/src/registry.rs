@@ -5,6 +5,7 @@ use crate::{
     fleet::{CertificateFacts, facts_of},
     policy::{Policy, PolicyError},
     rules::{CompiledRule, Rule},
+    uses::Uses,
 };
 use kilter_core::{
     AlertBudget, CaCertificate, Certificate, CertificateId, FleetView, PolicyRecord, PolicyVersion, Tags, TenantId,
@@ -96,7 +97,18 @@ impl State {
         self.policies.get(name)
     }
 
-    /// What a certificate says about itself; `None` where its text was not kept or cannot be read. Read once.
+    /// Takes what a certificate says from its device, where an earlier release did not keep its text.
+    pub fn learn(&self, id: &CertificateId, der: &[u8]) {
+        let learned = |facts: &Facts| facts.get(id).is_some_and(Option::is_some);
+        if learned(&self.facts.read().expect("no holder of the facts' lock panics")) {
+            return;
+        }
+        let read = CertificateFacts::of_der(der).ok().map(Arc::new);
+        self.facts.write().expect("no holder of the facts' lock panics").insert(id.clone(), read);
+    }
+
+    /// What a certificate says about itself; `None` where its text was not kept and no device has shown it yet. Read
+    /// once.
     pub fn facts(&self, certificate: &Certificate) -> Option<Arc<CertificateFacts>> {
         let known = |facts: &Facts| facts.get(&certificate.id).cloned();
         if let Some(facts) = known(&self.facts.read().expect("no holder of the facts' lock panics")) {
@@ -279,6 +291,7 @@ pub struct Registry {
     name: Arc<str>,
     state: RwLock<Arc<State>>,
     revision: AtomicU64,
+    pub uses: Uses,
 }
 
 impl Registry {
@@ -296,11 +309,25 @@ impl Registry {
                 _ => break,
             }
         }
-        Ok(Self { table, name: TABLE.into(), state: RwLock::new(Arc::new(state)), revision: AtomicU64::new(1) })
+        let uses = Uses::open(&*table)?;
+        Ok(Self { table, name: TABLE.into(), state: RwLock::new(Arc::new(state)), revision: AtomicU64::new(1), uses })
     }
 
     pub fn state(&self) -> Arc<State> {
         self.state.read().expect("no holder of the registry's lock panics").clone()
+    }
+
+    /// Writes down when certificates were used. Blocking.
+    pub(crate) fn write_uses(&self) -> Result<(), RegistryError> {
+        let state = self.state();
+        Ok(self.uses.write(&*self.table, |id| state.fleet.certificates.contains_key(id))?)
+    }
+
+    /// Writes down what is only in memory.
+    pub fn close(&self) {
+        if let Err(error) = self.write_uses() {
+            tracing::warn!(%error, "when certificates were last used could not be written down");
+        }
     }
 
     /// Grows with every change.

@@ -1,7 +1,7 @@
 //! The fleet's registry: things, their types and groups, certificates, the authorities that issue them, policies.
 //! Names, bounds and relations are those of AWS IoT Core's registry.
 
-use crate::{CertificateId, CertificateStatus, TenantId, ThingName, Timestamp};
+use crate::{CertificateId, CertificateStatus, Rotation, TenantId, ThingName, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +33,9 @@ pub struct Thing {
     /// Grows by one with every change of type or attributes.
     #[serde(default = "one")]
     pub version: u64,
+    /// The latest of its certificates.
+    #[serde(default)]
+    pub rotation: Option<Rotation>,
 }
 
 fn one() -> u64 {

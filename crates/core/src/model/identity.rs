@@ -64,6 +64,42 @@ pub struct CertificateView {
     pub policies: Vec<String>,
 }
 
+/// A certificate with what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateEntry {
+    #[serde(flatten)]
+    pub certificate: CertificateView,
+    pub things: Vec<ThingName>,
+    /// `None` where it was issued before this was kept.
+    pub not_before: Option<Timestamp>,
+    /// When a connection with it was let in or was open, to the minute; `None`: never yet.
+    pub last_used: Option<Timestamp>,
+    /// The latest rotation that it is part of.
+    pub rotation: Option<Rotation>,
+}
+
+/// A thing's certificate replaced in stages: both hold until the device has used the new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    pub new: CertificateId,
+    /// ACTIVE when it began, and retired once the new one is used.
+    pub old: Vec<CertificateId>,
+    pub started: Timestamp,
+    /// When the new one is withdrawn if the device has not used it.
+    pub deadline: Timestamp,
+    pub state: RotationState,
+    pub ended: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RotationState {
+    /// For the device to connect with the new certificate.
+    Waiting,
+    Done,
+    RolledBack,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThingView {
     /// `None`: made without a tenant.

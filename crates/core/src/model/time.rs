@@ -47,6 +47,14 @@ impl Timestamp {
     }
 }
 
+/// A length of time for people: its two largest units.
+pub fn time_in_words(seconds: u64) -> String {
+    let units = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let largest = units.iter().skip_while(|(count, _)| *count == 0).take(2);
+    let told: Vec<String> = largest.filter(|unit| unit.0 > 0).map(|(count, unit)| format!("{count} {unit}")).collect();
+    if told.is_empty() { "0 s".to_owned() } else { told.join(" ") }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.utc().to_rfc3339_opts(SecondsFormat::AutoSi, true))
@@ -87,6 +95,8 @@ mod tests {
         assert_eq!(t.sortable(), "2013-12-02T21:15:00.000000000Z");
         assert_eq!(Timestamp::parse_rfc3339("2013-12-02 22:15:00+01:00"), Some(t));
         assert_eq!(t.plus_seconds(2).seconds_since(t), 2.0);
+        let words = [0, 59, 3_600, 90_061, 200 * 86_400 + 5].map(time_in_words);
+        assert_eq!(words, ["0 s", "59 s", "1 h", "1 d 1 h", "200 d"]);
         assert_eq!(serde_json::from_str::<Timestamp>(&serde_json::to_string(&t).unwrap()).unwrap(), t);
     }
 }

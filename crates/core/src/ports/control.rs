@@ -21,6 +21,14 @@ pub trait Control: Send + Sync {
         thing: &ThingName,
         valid_hours: u32,
     ) -> Result<IssuedIdentity, ControlError>;
+    /// Begins a rotation: one more ACTIVE certificate with what those that the thing has are attached to. Once a
+    /// connection with it is let in they become INACTIVE; where none is within `within_seconds`, it does.
+    fn rotate_certificate(
+        &self,
+        tenant: &TenantId,
+        thing: &ThingName,
+        within_seconds: u32,
+    ) -> Result<IssuedIdentity, ControlError>;
     /// REVOKED is final.
     fn set_certificate_status(
         &self,

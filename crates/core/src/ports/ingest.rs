@@ -31,6 +31,9 @@ pub trait Ingest: Send + Sync {
     /// the client id.
     fn connect(&self, principal: &Principal, attributes: &ConnectAttributes<'_>) -> Result<Client, Refusal>;
 
+    /// The client's connection is open from now on.
+    fn connected(&self, _client: &Client) {}
+
     /// Whether the client may do `action` on a topic (or topic filter, for `Subscribe`) under the
     /// policies attached now. `publish` asks this itself; wills, subscriptions and deliveries do it here.
     fn authorize(&self, client: &Client, action: Action, topic: &str) -> Result<(), Refusal>;

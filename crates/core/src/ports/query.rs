@@ -1,8 +1,8 @@
 //! What operators may read. Blocking: never call it from an async thread.
 
 use crate::{
-    Alert, Episode, LedgerLine, Offset, ScoredReading, ShardId, TenantId, TenantView, ThingName, ThingView, Timestamp,
-    ports::control::ControlError,
+    Alert, CertificateEntry, Episode, LedgerLine, Offset, ScoredReading, ShardId, TenantId, TenantView, ThingName,
+    ThingView, Timestamp, ports::control::ControlError,
 };
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,12 @@ pub trait Inventory: Send + Sync {
     fn tenants(&self) -> Result<Vec<TenantView>, ControlError>;
     /// Of one tenant, or all that there are: those without a tenant too.
     fn things(&self, tenant: Option<&TenantId>) -> Result<Vec<ThingView>, ControlError>;
+    /// All certificates, or those of a tenant's things, or of one thing; sorted by thing, then by age.
+    fn certificates(
+        &self,
+        tenant: Option<&TenantId>,
+        thing: Option<&ThingName>,
+    ) -> Result<Vec<CertificateEntry>, ControlError>;
     /// The newest records of the tenant's stream, oldest of them first.
     fn stream_records(&self, tenant: &TenantId, limit: usize) -> Result<Vec<RecordView>, ControlError>;
     /// Objects of the tenant's lake, sorted by key.

@@ -33,9 +33,15 @@ async fn things_and_certificates() {
     assert_eq!(status, StatusCode::CREATED);
     let (status, answer) = change(&router, Method::POST, &certificates, r#"{"valid_hours": 0}"#).await;
     assert_eq!((status, &answer["error"]), (StatusCode::BAD_REQUEST, &"invalid".into()));
+    let rotation = format!("{things}/pump-1/rotation");
+    let (status, answer) = change(&router, Method::POST, &rotation, r#"{"within_seconds": 60}"#).await;
+    assert_eq!((status, &answer["private_key_pem"]), (StatusCode::CREATED, &"private".into()));
     let (status, answer) = change(&router, Method::PUT, "/api/v1/certificates/ab12", r#"{"status": "REVOKED"}"#).await;
     assert_eq!((status, &answer["status"]), (StatusCode::OK, &"REVOKED".into()));
-    assert_eq!(fake.asked(), ["create tenant001 pump-2", "issue tenant001 pump-1 24", "status ab12 Revoked"]);
+    assert_eq!(
+        fake.asked(),
+        ["create tenant001 pump-2", "issue tenant001 pump-1 24", "rotate tenant001 pump-1 60", "status ab12 Revoked"]
+    );
 }
 
 #[tokio::test]
@@ -55,14 +61,14 @@ async fn without_the_token_nothing_changes() {
             if let Some(value) = &sent {
                 built = built.header(header::AUTHORIZATION, value);
             }
-            let body = r#"{"tenant": "tenant001", "thing": "pump-9", "valid_hours": 1, "status": "REVOKED"}"#;
+            let body = r#"{"tenant": "tenant001", "thing": "pump-9", "valid_hours": 1, "within_seconds": 60, "status": "REVOKED"}"#;
             let response = send(&router, built.body(Body::from(body)).unwrap()).await;
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{} {path} {sent:?}", route.method);
             assert!(response.headers().contains_key(header::WWW_AUTHENTICATE));
             tried += 1;
         }
     }
-    assert_eq!(tried, 6 * 4);
+    assert_eq!(tried, 7 * 4);
     assert_eq!(fake.asked(), [] as [&str; 0]);
 }
 

@@ -117,7 +117,7 @@ async fn describes_what_is_sent() {
         conforms(&document, answer_schema(&document, "get", route.path, "200"), &value, route.path);
         compared += 1;
     }
-    assert_eq!(compared, 14);
+    assert_eq!(compared, 15);
 }
 
 #[tokio::test]
@@ -132,6 +132,12 @@ async fn describes_what_changes_answer() {
             Method::POST,
             "/api/v1/tenants/{tenant}/things/{thing}/certificates",
             r#"{"valid_hours": 1}"#,
+            StatusCode::CREATED,
+        ),
+        (
+            Method::POST,
+            "/api/v1/tenants/{tenant}/things/{thing}/rotation",
+            r#"{"within_seconds": 60}"#,
             StatusCode::CREATED,
         ),
         (Method::PUT, "/api/v1/certificates/{certificate}", r#"{"status": "INACTIVE"}"#, StatusCode::OK),

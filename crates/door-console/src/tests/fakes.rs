@@ -184,6 +184,16 @@ impl Control for Fake {
         self.note(format!("issue {tenant} {thing} {hours}"));
         Ok(identity(thing))
     }
+    fn rotate_certificate(
+        &self,
+        tenant: &TenantId,
+        thing: &ThingName,
+        within_seconds: u32,
+    ) -> Result<IssuedIdentity, ControlError> {
+        self.known(tenant)?;
+        self.note(format!("rotate {tenant} {thing} {within_seconds}"));
+        Ok(identity(thing))
+    }
     fn set_certificate_status(
         &self,
         certificate_id: &CertificateId,
@@ -246,6 +256,28 @@ impl Inventory for Fake {
             arn: "arn:aws:iot:us-east-1:000000000000:thing/pump-1".to_owned(),
             created: at(0),
             certificates: vec![certificate(CertificateStatus::Active)],
+        }])
+    }
+    fn certificates(
+        &self,
+        tenant: Option<&TenantId>,
+        thing: Option<&ThingName>,
+    ) -> Result<Vec<CertificateEntry>, ControlError> {
+        self.note(format!("certificates {tenant:?} {thing:?}"));
+        let rotation = Rotation {
+            new: CertificateId::new("ab12").unwrap(),
+            old: vec![CertificateId::new("cd34").unwrap()],
+            started: at(0),
+            deadline: at(60),
+            state: RotationState::Waiting,
+            ended: None,
+        };
+        Ok(vec![CertificateEntry {
+            certificate: certificate(CertificateStatus::Active),
+            things: vec![pump()],
+            not_before: Some(at(0)),
+            last_used: None,
+            rotation: Some(rotation),
         }])
     }
     fn stream_records(&self, tenant: &TenantId, limit: usize) -> Result<Vec<RecordView>, ControlError> {

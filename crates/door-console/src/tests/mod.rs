@@ -29,7 +29,7 @@ fn state(fake: &Arc<Fake>) -> ConsoleState {
         results: fake.clone(),
         clock: fake.clone(),
         token: TOKEN.to_owned(),
-        ca_pem: "-----BEGIN CERTIFICATE-----\nfake\n-----END CERTIFICATE-----\n".to_owned(),
+        ca_pem: Arc::new(|| "-----BEGIN CERTIFICATE-----\nfake\n-----END CERTIFICATE-----\n".to_owned()),
         metrics: metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(),
         ready: Arc::new(move || ready.ready_items()),
         refusals: Arc::new(|| vec![fakes::refusal()]),

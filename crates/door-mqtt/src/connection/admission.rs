@@ -68,6 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .as_ref()
             .filter(|_| request.response_information)
             .map(|(tenant, thing)| format!("tenants/{tenant}/devices/{thing}/"));
+        let accepted = client.clone();
         self.member = Some(Member { client, kept, stored });
         // A discarded session must not come back after a crash, nor a new one be missed.
         if ticket > 0 && self.shared.hub.store.wait(ticket).await.is_err() {
@@ -85,6 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.session.release(id, ReasonCode::SUCCESS);
         }
         self.half_open = None;
+        self.shared.ingest.connected(&accepted);
         self.shared.meters.connects_accepted.increment(1);
         info!(peer = %self.peer.address, client_id = %self.client_id, version = ?self.session.version(), present, "MQTT: connected");
         None

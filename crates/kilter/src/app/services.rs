@@ -6,6 +6,7 @@ use crate::{
     config::Config,
     error::{Code, Coded},
     post::HttpPost,
+    reload::Reload,
     results_tables::TenantTables,
 };
 use anyhow::Context;
@@ -20,6 +21,7 @@ use kilter_door_aws::{
     sns::{Sns, SnsParts, SnsService},
     sts::Sts,
 };
+use kilter_door_mqtt::MqttDoor;
 use kilter_pipeline::{consumer::ConfigFor, fleet::PipelineFleet, function::ScoringFunctions, put::PipelinePut};
 use std::sync::Arc;
 
@@ -80,6 +82,12 @@ impl Node {
             clock: self.clock.clone(),
             site: self.control.site.clone(),
         })
+    }
+
+    /// What SIGHUP renews.
+    pub(super) fn reload(&self, config: &Config, mqtt: &MqttDoor, aws: &AwsListener) -> Reload {
+        let (mqtt, aws, authority) = (mqtt.tls(), aws.tls(), self.control.authority.clone());
+        Reload { data_dir: config.data_dir.clone(), mqtt, aws, authority }
     }
 
     fn put(&self) -> PipelinePut {

@@ -4,6 +4,7 @@ mod access_key;
 mod alerts;
 mod anomalies;
 mod bench;
+mod cert;
 mod check;
 mod demo;
 mod doctor;
@@ -41,6 +42,8 @@ enum Command {
     #[command(subcommand)]
     Thing(thing::Command),
     #[command(subcommand)]
+    Cert(cert::Command),
+    #[command(subcommand)]
     Policy(policy::Command),
     Replay(replay::Args),
     #[command(subcommand)]
@@ -70,6 +73,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&shared, args).await?,
             Command::Tenant(command) => tenant::run(&shared, command).await?,
             Command::Thing(command) => thing::run(&shared, command).await?,
+            Command::Cert(command) => cert::run(&shared, command).await?,
             Command::Policy(command) => return policy::run(&shared, command).await,
             Command::Replay(args) => replay::run(&shared, args).await?,
             Command::Anomalies(command) => anomalies::run(&shared, command).await?,

@@ -165,6 +165,12 @@ impl Ran {
         serde_json::from_str(&done.out).unwrap_or_else(|e| panic!("kilter {}: {e}: {:?}", done.what, done.out))
     }
 
+    /// What a command printed that failed as it should (exit status 1).
+    pub fn refused_with_output(self) -> String {
+        assert_eq!(self.status.code(), Some(1), "kilter {}\n{}{}", self.what, self.out, self.err);
+        self.out
+    }
+
     /// The error text of a command that failed as it should (exit status 1).
     pub fn refused(self) -> String {
         assert_eq!(self.status.code(), Some(1), "kilter {}\n{}{}", self.what, self.out, self.err);
@@ -293,7 +299,7 @@ impl Server {
         status
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let command = format!("kill -{name} {}", self.process());
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }

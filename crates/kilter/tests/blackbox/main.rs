@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod aws;
+mod certificates;
 mod device;
 mod harness;
 mod http;

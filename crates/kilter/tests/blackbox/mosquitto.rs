@@ -20,7 +20,7 @@ const VERSIONS: [(&str, &str); 4] = [("311", "tlsv1.2"), ("311", "tlsv1.3"), ("5
 const REVOKED_WITHIN: Duration = Duration::from_secs(3);
 
 /// A mosquitto client as a thing, with the files that `tenant onboard` wrote.
-fn client(tool: &str, certificates: &Path, server: &Server, thing: &str) -> Command {
+pub fn client(tool: &str, certificates: &Path, server: &Server, thing: &str) -> Command {
     let mut command = Command::new(tool);
     command.args(["-h", "127.0.0.1", "-p", server.port(), "-q", "1", "-i", thing]);
     command.arg("--cafile").arg(certificates.join("AmazonRootCA1.pem"));
@@ -30,11 +30,11 @@ fn client(tool: &str, certificates: &Path, server: &Server, thing: &str) -> Comm
     command
 }
 
-fn publish(certificates: &Path, server: &Server, thing: &str, arguments: &[&str]) -> Output {
+pub fn publish(certificates: &Path, server: &Server, thing: &str, arguments: &[&str]) -> Output {
     client("mosquitto_pub", certificates, server, thing).args(arguments).output().unwrap()
 }
 
-fn words(output: &Output) -> String {
+pub fn words(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
 }
 

@@ -1,11 +1,15 @@
 //! The rules of the registry, by example, on a memory table.
 
 use super::*;
+use crate::ingest::PipelineIngest;
 use kilter_core::{
     Certificate, CertificateId, CertificateStatus, Thing, ThingName,
-    ports::fleet::{PolicyTarget, ThingUpdate},
+    ports::{
+        fleet::{PolicyTarget, ThingUpdate},
+        ingest::Ingest,
+    },
 };
-use kilter_testkit::{FakeClock, MemoryTable};
+use kilter_testkit::{FakeClock, MemoryStream, MemoryTable};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 const ALLOW: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}"#;
@@ -294,7 +298,7 @@ fn a_signing_request_gets_no_more_than_a_device_may() {
     let facts = facts_of(made.pem.as_deref().unwrap()).unwrap();
     assert_eq!(facts.subject["CommonName"], ["press 7"]);
     assert!(!facts.is_authority && facts.alternative.is_empty());
-    assert!(facts.signed_by(&facts_of(fleet.authority.ca_pem()).unwrap()));
+    assert!(facts.signed_by(&facts_of(&fleet.authority.ca_pem()).unwrap()));
     let nonsense = FleetChange::CertificateFromCsr { csr_pem: "nonsense".into(), active: true };
     assert_eq!(fleet.refused(nonsense), Kind::Invalid);
 }
@@ -334,4 +338,20 @@ fn what_was_changed_is_there_after_a_restart_and_old_entries_load() {
     assert_eq!(before.policies, after.policies);
     assert_eq!(before.registration_code, after.registration_code);
     assert_eq!(after.policies["tp"].tags, map(&[("a", "b")]));
+}
+
+#[test]
+fn a_certificate_kept_without_its_text_says_what_its_device_shows() {
+    let fleet = fleet();
+    let certificate = fleet.issue(true);
+    let der = facts_of(certificate.pem.as_deref().unwrap()).unwrap().der;
+    let old = Certificate { pem: None, ..Certificate::clone(&certificate) };
+    fleet.registry.change::<(), RegistryError>(|_| Ok((vec![Change::Certificate(old.clone())], ()))).unwrap();
+    assert!(fleet.registry.state().facts(&old).is_none());
+    let (stream, table) = (Arc::new(MemoryStream::new()), MemoryTable::new());
+    let (registry, clock, site) = (fleet.registry.clone(), fleet.clock.clone(), fleet.site.clone());
+    let ingest = PipelineIngest::open(registry, stream, &table, clock, site).unwrap();
+    ingest.identify(&der).unwrap();
+    let facts = fleet.registry.state().facts(&old).unwrap();
+    assert_eq!(facts.subject["CommonName"], ["Kilter IoT Certificate"]);
 }

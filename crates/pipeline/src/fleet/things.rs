@@ -81,6 +81,7 @@ pub fn new(
         attributes,
         groups: BTreeSet::new(),
         version: 1,
+        rotation: None,
         thing,
     })
 }
