@@ -18,14 +18,8 @@ const WAITING_BATCHES_MAX: usize = 256;
 /// Consecutive messages that were accepted with one call.
 struct Batch {
     durable: BoxFuture<'static, Result<(), StreamError>>,
-    settled: Option<Settled>,
-}
-
-/// A batch that is safe.
-#[derive(Debug, Clone)]
-pub struct Settled {
-    pub after: After,
-    bytes: usize,
+    /// With the bytes of its payloads; there until it is answered.
+    after: Option<(After, usize)>,
 }
 
 /// What is to be done once a batch is safe.
@@ -40,12 +34,12 @@ pub enum After {
 }
 
 impl Future for Batch {
-    type Output = Result<Settled, StreamError>;
+    type Output = ((After, usize), Result<(), StreamError>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = std::task::ready!(self.durable.as_mut().poll(cx));
-        let settled = self.settled.take().expect("a batch is asked no more once it has answered");
-        Poll::Ready(outcome.map(|()| settled))
+        let after = self.after.take().expect("a batch is asked no more once it has answered");
+        Poll::Ready((after, outcome))
     }
 }
 
@@ -59,7 +53,7 @@ pub struct Waiting {
 impl Waiting {
     pub fn push(&mut self, durable: BoxFuture<'static, Result<(), StreamError>>, after: After, bytes: usize) {
         self.bytes += bytes;
-        self.batches.push_back(Batch { durable, settled: Some(Settled { after, bytes }) });
+        self.batches.push_back(Batch { durable, after: Some((after, bytes)) });
     }
 
     pub fn is_empty(&self) -> bool {
@@ -71,12 +65,11 @@ impl Waiting {
     }
 
     /// The next batch's outcome; pending for ever while there is none, so that it can stand in a `select!`.
-    pub async fn next(&mut self) -> Result<Settled, StreamError> {
+    pub async fn next(&mut self) -> (After, Result<(), StreamError>) {
         match self.batches.next().await {
-            Some(outcome) => {
-                let settled = outcome?;
-                self.bytes -= settled.bytes;
-                Ok(settled)
+            Some(((after, bytes), outcome)) => {
+                self.bytes -= bytes;
+                (after, outcome)
             }
             None => std::future::pending().await,
         }

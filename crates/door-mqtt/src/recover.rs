@@ -3,9 +3,8 @@
 
 use crate::{
     connection::Shared,
-    fan_out::Context,
     hub::until,
-    kept::KeptState,
+    kept::{Kept, KeptState},
     records::{
         self, Intent, QUEUES, QueueRecord, RECEIVED, RETAINED, ReceivedRecord, RetainedRecord, SESSIONS, SessionRecord,
     },
@@ -60,18 +59,19 @@ pub fn recover(shared: &Shared, table: &dyn Table) -> Result<(), RecoverError> {
             source: record.source.clone(),
         }));
         let sent_upto = record.sent_upto;
-        let mut state = restored(record, client.clone(), now);
+        let mut state = restored(record, client, now);
         queue(table, &item.pk, &mut state, sent_upto)?;
-        for (id, intent) in received(table, &item.pk, &mut state)? {
-            intents.push((client.clone(), state.epoch, id, intent));
-        }
+        let open = received(table, &item.pk, &mut state)?;
         let kept = shared.hub.restore(&item.pk, state);
         kept.save(&kept.lock(), &shared.hub.store);
+        intents.extend(open.into_iter().map(|(id, intent)| (Arc::clone(&kept), id, intent)));
         sessions += 1;
         Ok(())
     })?;
-    for (client, epoch, id, intent) in intents {
-        finish(shared, &client, epoch, id, intent)?;
+    // In the order in which they came: identifiers go round.
+    intents.sort_by_key(|(_, _, intent)| intent.arrival);
+    for (kept, id, intent) in intents {
+        finish(shared, &kept, id, intent)?;
     }
     if sessions > 0 {
         info!(sessions, "MQTT: kept sessions were taken up");
@@ -158,7 +158,12 @@ fn received(table: &dyn Table, client_id: &str, state: &mut KeptState) -> Result
 
 /// Hands a message on of which it is not known how far it had come: to the streams that do not have it, and to
 /// subscribers, of which none had it (their queues and the mark that it is done are one commit).
-fn finish(shared: &Shared, client: &Client, epoch: i64, id: PacketId, intent: Intent) -> Result<(), RecoverError> {
+fn finish(shared: &Shared, kept: &Kept, id: PacketId, intent: Intent) -> Result<(), RecoverError> {
+    let (client, epoch) = {
+        let state = kept.lock();
+        (state.client.clone(), state.epoch)
+    };
+    let (client_id, store) = (&*kept.client_id, &shared.hub.store);
     let Intent { message, retain, arrival, since } = intent;
     let message = message.outbound();
     let inbound = InboundMessage {
@@ -168,29 +173,29 @@ fn finish(shared: &Shared, client: &Client, epoch: i64, id: PacketId, intent: In
         properties: message.properties.clone(),
         arrival: Some(arrival),
     };
-    let handed_on = match shared.ingest.publish_again(client, inbound, &since) {
-        Ok(()) => true,
+    match shared.ingest.publish_again(&client, inbound, &since) {
+        Ok(()) => {}
         Err(PublishAgainError::Refused(refusal)) => {
-            warn!(client_id = %client.0.client_id, %refusal, "MQTT: a message of QoS 2 is not allowed any more");
-            false
+            // Not acknowledged yet: the client hears so when it sends the message again.
+            warn!(client_id, %refusal, "MQTT: a message of QoS 2 is not allowed any more");
+            kept.lock().received.remove(&id);
+            store.submit([Write::delete(&RECEIVED, client_id, records::id_key(id))], None);
+            return Ok(());
         }
         Err(failed) => return Err(failed.into()),
-    };
-    let _one_commit = shared.hub.store.group();
-    if handed_on {
-        let inbound = Inbound {
-            topic: Arc::clone(&message.topic),
-            payload: message.payload.clone(),
-            qos: QoS::ExactlyOnce,
-            retain,
-            properties: message.properties.clone(),
-            packet_id: None,
-            receipt: None,
-        };
-        let context = Context { ingest: &*shared.ingest, meters: &shared.meters, refusals: &shared.refusals };
-        shared.hub.fan_out(None, &inbound, &context);
     }
+    let inbound = Inbound {
+        topic: Arc::clone(&message.topic),
+        payload: message.payload.clone(),
+        qos: QoS::ExactlyOnce,
+        retain,
+        properties: message.properties.clone(),
+        packet_id: None,
+        receipt: None,
+    };
+    let _one_commit = store.group();
+    shared.hub.fan_out(None, &inbound, &shared.context());
     let done = ReceivedRecord { epoch, intent: None };
-    shared.hub.store.submit([records::put(&RECEIVED, &client.0.client_id, records::id_key(id), &done)], None);
+    store.submit([records::put(&RECEIVED, client_id, records::id_key(id), &done)], None);
     Ok(())
 }

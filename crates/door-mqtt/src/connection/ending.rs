@@ -82,22 +82,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         End { stopping: true, ..ended.unwrap_or_else(|| End::parted(closing.why)) }
     }
 
-    /// Until nothing waits for the disk any more.
+    /// Until nothing waits for the disk any more, whatever becomes of one message or another.
     async fn settle_all(&mut self, telling: bool) -> Option<End> {
+        let mut first = None;
         while !self.waiting.is_empty() || self.steps.hands_on() {
             let outcome = select! {
                 outcome = self.waiting.next() => Some(outcome),
                 () = sleep(STORE_PAUSE), if self.steps.hands_on() => None,
             };
             let ended = outcome.and_then(|outcome| self.settle(outcome)).or_else(|| self.take_steps());
-            if ended.is_some() {
-                return ended;
-            }
+            first = first.or(ended);
             if telling && self.socket.drain(self.session.outbox()).await.is_err() {
                 break;
             }
         }
-        None
+        first
     }
 
     pub(super) async fn finish(mut self, end: End) {
@@ -107,10 +106,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.half_open = None;
         let drain_time_max = self.shared.config.drain_time_max;
-        // QoS 2: what was begun is brought to its end before the client's next connection may go on with it.
-        let begun = self.member.as_ref().is_some_and(|member| member.stored);
-        if begun && timeout(drain_time_max, self.settle_all(false)).await.is_err() {
-            warn!(client_id = %self.client_id, "MQTT: gave up waiting for a closed connection's messages to be kept");
+        // QoS 2: what was begun is brought to its end before the client's next connection may go on with it, however long
+        // the disk takes. Where the server stops, its next start does it.
+        if self.member.as_ref().is_some_and(|member| member.stored) {
+            let shutdown = self.shared.shutdown.clone();
+            select! {
+                _ = self.settle_all(false) => {}
+                () = async { shutdown.cancelled().await; sleep(drain_time_max).await } => {}
+            }
         }
         if let Some(member) = &self.member {
             let departure = Departure {
@@ -132,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let _ = timeout(FAREWELL_TIME_MAX, farewell).await;
         let kept = async {
             while !self.waiting.is_empty() {
-                if let Err(error) = self.waiting.next().await {
+                if let (_, Err(error)) = self.waiting.next().await {
                     log_storage(&self.client_id, &error);
                     break;
                 }

@@ -33,6 +33,8 @@ const STEPS_MAX: usize = 2_000;
 pub(super) enum Step {
     /// The intent is on disk.
     HandOn(Box<Inbound>, Timestamp),
+    /// The intent is no more on disk: the client is told that the message was not taken in.
+    NotTaken(Box<Inbound>, NotTaken),
     /// The message was handed on.
     Settle(Receipt),
     /// PUBREL may leave.
@@ -74,13 +76,9 @@ impl Steps {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Does it once the ticket is durable, after all steps before it; at once where nothing is waited for.
+    /// To be done once the ticket is durable, after all steps before it.
     pub(super) fn step(&mut self, ticket: Ticket, step: Step) {
-        if self.steps.row.is_empty() && ticket <= self.shared.hub.store.durable() {
-            self.take_step(step);
-        } else {
-            self.steps.row.push_back((ticket, step));
-        }
+        self.steps.row.push_back((ticket, step));
     }
 
     /// Does the steps whose time has come.
@@ -96,6 +94,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         let failure = self.shared.hub.store.failure().filter(|_| !self.steps.row.is_empty())?;
+        // None of them will come to pass.
+        self.steps.row.clear();
         log_storage(&self.client_id, &failure);
         let why = format!("what must be kept could not be: {failure}");
         Some(End::refused(Kind::Storage, self.session.close(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, why)))
@@ -103,7 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn take_step(&mut self, step: Step) -> Option<End> {
         match step {
-            Step::HandOn(inbound, arrival) => return self.hand_on(inbound, arrival),
+            Step::HandOn(inbound, arrival) => self.hand_on(inbound, arrival),
+            Step::NotTaken(inbound, why) => return self.not_taken(*inbound, why),
             Step::Settle(receipt) => self.session.settle(receipt, receipt),
             Step::Release(id, code) => self.session.release(id, code),
             Step::Complete(id) => self.session.completed(id),
@@ -135,10 +136,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.step(ticket, Step::HandOn(Box::new(inbound), arrival));
     }
 
-    fn hand_on(&mut self, inbound: Box<Inbound>, arrival: Timestamp) -> Option<End> {
-        let member = self.member.as_ref()?;
+    fn hand_on(&mut self, inbound: Box<Inbound>, arrival: Timestamp) {
+        let (Some(member), Some(id)) = (&self.member, inbound.packet_id) else { return };
         let why = match self.check_retained(&inbound) {
-            Err(why) => Some(why),
+            Err(why) => why,
             Ok(()) => {
                 let message = InboundMessage {
                     topic: inbound.topic.clone(),
@@ -152,18 +153,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let bytes = inbound.payload.len();
                     self.shared.meters.received.increment(1);
                     self.waiting.push(accepted.durable, After::HandOn(inbound), bytes);
-                    return None;
+                    return;
                 }
-                accepted.refusal.map(NotTaken::Refused)
+                NotTaken::Refused(accepted.refusal)
             }
         };
-        let id = inbound.packet_id?;
+        let ticket = self.forget_received(id);
+        self.step(ticket, Step::NotTaken(inbound, why));
+    }
+
+    /// Answers when it is forgotten on disk as well.
+    fn forget_received(&self, id: PacketId) -> Ticket {
+        let Some(member) = self.member.as_ref().filter(|member| member.stored) else { return 0 };
         member.kept.lock().received.remove(&id);
         let write = Write::delete(&RECEIVED, self.client_id.as_str(), records::id_key(id));
-        self.shared.hub.store.submit([write], None);
-        match why {
-            Some(why) => self.not_taken(*inbound, why),
-            None => self.refused(*inbound, None),
+        self.shared.hub.store.submit([write], Some(&member.kept.wake))
+    }
+
+    /// The streams did not take the message: it is new when the client sends it again. Where the client does not before
+    /// the server's next start, the intent that is still on disk is carried out then.
+    pub(super) fn not_handed_on(&self, inbound: &Inbound) {
+        if let (Some(member), Some(id)) = (&self.member, inbound.packet_id) {
+            member.kept.lock().received.remove(&id);
         }
     }
 
@@ -184,13 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// PUBREL came: the identifier is forgotten, on disk before the client may use it again.
     pub(super) fn complete(&mut self, id: PacketId) {
-        let Some(member) = &self.member else { return };
-        let mut ticket = 0;
-        if member.stored {
-            member.kept.lock().received.remove(&id);
-            let write = Write::delete(&RECEIVED, self.client_id.as_str(), records::id_key(id));
-            ticket = self.shared.hub.store.submit([write], Some(&member.kept.wake));
-        }
+        let ticket = self.forget_received(id);
         self.step(ticket, Step::Complete(id));
     }
 }

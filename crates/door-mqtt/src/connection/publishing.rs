@@ -1,11 +1,7 @@
 //! Messages in: to the pipeline, to subscribers, and their acknowledgements.
 
 use super::{Connection, admission::code_of, ending::End, goes_by_steps};
-use crate::{
-    batch::{After, Settled},
-    refusals::Kind,
-    store::busy,
-};
+use crate::{batch::After, refusals::Kind, store::busy};
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::{
     Action,
@@ -20,18 +16,20 @@ use tracing::{error, warn};
 
 /// Why a message was not taken in.
 pub(super) enum NotTaken {
-    Refused(Refusal),
+    /// `None`: no reason was given.
+    Refused(Option<Refusal>),
     RetainedFull,
 }
 
 impl From<Refusal> for NotTaken {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::Refused(Some(refusal))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// In their order; those that must be on disk first go their own way.
+    /// In their order; those that must be on disk first go their own way. Messages are acknowledged from the first to the
+    /// last of a batch: what goes its own way must not stand between them.
     pub(super) fn publish(&mut self, batch: Vec<Inbound>) -> Option<End> {
         let member = self.member.as_ref()?;
         if !batch.iter().any(|inbound| inbound.retain || goes_by_steps(member, inbound.qos)) {
@@ -40,6 +38,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut plain = Vec::new();
         for inbound in batch {
             if goes_by_steps(self.member.as_ref()?, inbound.qos) {
+                let ended = self.take_in(std::mem::take(&mut plain));
+                if ended.is_some() {
+                    return ended;
+                }
                 self.intend(inbound);
             } else if let Err(why) = self.check_retained(&inbound) {
                 let ended = self.take_in(std::mem::take(&mut plain)).or_else(|| self.not_taken(inbound, why));
@@ -114,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     pub(super) fn not_taken(&mut self, inbound: Inbound, why: NotTaken) -> Option<End> {
         match why {
-            NotTaken::Refused(refusal) => self.refused(inbound, Some(refusal)),
+            NotTaken::Refused(refusal) => self.refused(inbound, refusal),
             NotTaken::RetainedFull => {
                 let why = "as many messages are retained as may be (mqtt.retained_max, mqtt.retained_bytes_max)";
                 self.refused_with(&inbound, ReasonCode::QUOTA_EXCEEDED, why)
@@ -122,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    pub(super) fn refused(&mut self, inbound: Inbound, refusal: Option<Refusal>) -> Option<End> {
+    fn refused(&mut self, inbound: Inbound, refusal: Option<Refusal>) -> Option<End> {
         let refusal = refusal.unwrap_or_else(|| Refusal {
             kind: RefusalKind::NotAllowed,
             reason: "the pipeline did not take it and gave no reason".into(),
@@ -144,27 +146,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    pub(super) fn settle(&mut self, outcome: Result<Settled, StreamError>) -> Option<End> {
-        match outcome.map(|settled| settled.after) {
-            Ok(After::Nothing) => None,
-            Ok(After::Acknowledge(first, last)) => {
+    pub(super) fn settle(&mut self, (after, outcome): (After, Result<(), StreamError>)) -> Option<End> {
+        match (after, outcome) {
+            (After::Nothing, Ok(())) => None,
+            (After::Acknowledge(first, last), Ok(())) => {
                 self.session.settle(first, last);
                 None
             }
-            Ok(After::HandOn(inbound)) => {
+            (After::HandOn(inbound), Ok(())) => {
                 self.handed_on(&inbound);
                 None
             }
-            Err(error) => {
-                log_storage(&self.client_id, &error);
-                let code = match error.kind {
-                    StreamErrorKind::Busy | StreamErrorKind::TooLarge => ReasonCode::QUOTA_EXCEEDED,
-                    _ => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
-                };
-                let why = format!("messages could not be kept and were not acknowledged: {error}");
-                Some(End::refused(Kind::Storage, self.session.close(code, why)))
+            (after, Err(error)) => {
+                if let After::HandOn(inbound) = after {
+                    self.not_handed_on(&inbound);
+                }
+                Some(self.not_kept(&error))
             }
         }
+    }
+
+    fn not_kept(&mut self, error: &StreamError) -> End {
+        log_storage(&self.client_id, error);
+        let code = match error.kind {
+            StreamErrorKind::Busy | StreamErrorKind::TooLarge => ReasonCode::QUOTA_EXCEEDED,
+            _ => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+        };
+        let why = format!("messages could not be kept and were not acknowledged: {error}");
+        End::refused(Kind::Storage, self.session.close(code, why))
     }
 }
 

@@ -13,7 +13,7 @@ use kilter_core::{
             Refusal, RefusalKind,
         },
         stream::{StreamError, StreamErrorKind},
-        table::{Table, Write as TableWrite},
+        table::{Item, SkRange, Table, TableError, TableErrorKind, Write as TableWrite},
     },
 };
 use kilter_door_mqtt::{MqttClient, MqttConfig, Options, TlsIdentity, Version, bind, client::connect_tls};
@@ -23,7 +23,7 @@ use std::{
     collections::{HashMap, HashSet},
     io::Write,
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Condvar, Mutex, OnceLock},
     time::Duration,
 };
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
@@ -82,6 +82,8 @@ struct State {
     revoked: HashSet<Vec<u8>>,
     /// Client ids that begin like this may connect as well.
     also: Option<String>,
+    /// Nothing may be published.
+    silenced: bool,
     revision: u64,
     forgetful: bool,
     received: Vec<(String, String, Bytes)>,
@@ -113,6 +115,11 @@ impl FakeIngest {
 
     pub fn allow(&self, client_ids: &str) {
         self.state.lock().unwrap().also = Some(client_ids.to_owned());
+    }
+
+    /// Nobody may publish any more.
+    pub fn silence(&self) {
+        self.state.lock().unwrap().silenced = true;
     }
 
     /// Keeps nothing from now on: for benchmarks.
@@ -172,8 +179,10 @@ impl Ingest for FakeIngest {
         message: InboundMessage,
         _: &[(StreamName, ShardId, Offset)],
     ) -> Result<(), PublishAgainError> {
-        self.publish(client, vec![message]);
-        Ok(())
+        match self.publish(client, vec![message]).refusal {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(()),
+        }
     }
 
     fn connect(&self, principal: &Principal, attributes: &ConnectAttributes<'_>) -> Result<Client, Refusal> {
@@ -193,7 +202,8 @@ impl Ingest for FakeIngest {
 
     fn authorize(&self, _: &Client, action: Action, topic: &str) -> Result<(), Refusal> {
         let secret = action == Action::Receive && topic.starts_with("t/secret/");
-        if topic.starts_with("t/") && !secret {
+        let silenced = action == Action::Publish && self.state.lock().unwrap().silenced;
+        if topic.starts_with("t/") && !secret && !silenced {
             return Ok(());
         }
         Err(refusal(RefusalKind::NotAllowed, "no policy allows it"))
@@ -232,6 +242,76 @@ impl Ingest for FakeIngest {
     }
 }
 
+/// A table whose commits a test may hold back, to see what is said before them and to end the server between two.
+pub struct Gate {
+    table: MemoryTable,
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+struct GateState {
+    /// Commits that may still be made.
+    commits: usize,
+    /// One waits.
+    holding: bool,
+    ended: bool,
+}
+
+impl Gate {
+    pub fn open() -> Arc<Self> {
+        let state = GateState { commits: usize::MAX, holding: false, ended: false };
+        Arc::new(Self { table: MemoryTable::new(), state: Mutex::new(state), changed: Condvar::new() })
+    }
+
+    /// As many commits are made from now on, and no more.
+    pub fn allow(&self, commits: usize) {
+        self.state.lock().unwrap().commits = commits;
+        self.changed.notify_all();
+    }
+
+    pub fn is_holding(&self) -> bool {
+        self.state.lock().unwrap().holding
+    }
+
+    /// Lets go of a server that has crashed: what waits is never made.
+    pub fn end(&self) {
+        self.state.lock().unwrap().ended = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Table for Gate {
+    fn commit(&self, writes: Vec<TableWrite>) -> Result<(), TableError> {
+        let mut state = self.state.lock().unwrap();
+        while state.commits == 0 && !state.ended {
+            state.holding = true;
+            state = self.changed.wait(state).unwrap();
+        }
+        state.holding = false;
+        if state.ended {
+            return Err(TableError::new(TableErrorKind::Io, "commit", "the server has crashed"));
+        }
+        state.commits = state.commits.saturating_sub(1);
+        self.table.commit(writes)
+    }
+
+    fn get(&self, table: &str, pk: &str, sk: &str) -> Result<Option<Vec<u8>>, TableError> {
+        self.table.get(table, pk, sk)
+    }
+
+    fn range(&self, table: &str, pk: &str, range: SkRange<'_>, limit: usize) -> Result<Vec<Item>, TableError> {
+        self.table.range(table, pk, range, limit)
+    }
+
+    fn scan(&self, table: &str, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<Item>, TableError> {
+        self.table.scan(table, after, limit)
+    }
+
+    fn drop_table(&self, table: &str) -> Result<u64, TableError> {
+        self.table.drop_table(table)
+    }
+}
+
 pub struct House {
     pub addr: SocketAddr,
     pub authority: Authority,
@@ -249,6 +329,10 @@ impl House {
 
     pub async fn open_with(change: impl FnOnce(&mut MqttConfig)) -> Self {
         Self::build(Authority::new(CA_NAME), FakeIngest::new(), Arc::new(MemoryTable::new()), change).await
+    }
+
+    pub async fn open_on(sessions: Arc<dyn Table>) -> Self {
+        Self::build(Authority::new(CA_NAME), FakeIngest::new(), sessions, |_| {}).await
     }
 
     /// Ends this one and starts another with the same sessions, as a restart does.

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clients;
+mod crashes;
+mod exact;
 mod fixtures;
 mod identity;
 mod limits;

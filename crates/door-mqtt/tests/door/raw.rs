@@ -85,8 +85,13 @@ impl Raw {
     }
 
     pub async fn send(&mut self, packet: Packet) {
+        self.send_together([packet]).await;
+    }
+
+    /// In one piece: the server reads them in one turn.
+    pub async fn send_together(&mut self, packets: impl IntoIterator<Item = Packet>) {
         let mut bytes = BytesMut::new();
-        encode(&packet, self.version, &mut bytes);
+        packets.into_iter().for_each(|packet| encode(&packet, self.version, &mut bytes));
         self.stream.write_all(&bytes).await.unwrap();
     }
 
