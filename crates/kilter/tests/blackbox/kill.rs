@@ -55,7 +55,7 @@ impl Chance {
         Self(seed | 1)
     }
 
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -150,7 +150,7 @@ fn fifty_kills_lose_nothing_and_change_no_answer() {
     let server = installation.start();
     let interrupted = Answers::of(&server, acknowledged);
     assert!(server.stop().success());
-    let records = stream_records(&installation.data());
+    let records = stream_records(&installation.data(), TENANT);
     check_stream(&records, &published);
     check_ledger(&interrupted.ledger, &records);
     check_lake(&installation.data(), &interrupted);
@@ -286,9 +286,9 @@ fn all_rows(server: &Server, thing: &str) -> Vec<Value> {
 }
 
 /// The whole stream, as it is on disk.
-fn stream_records(data: &Path) -> Vec<Record> {
+pub fn stream_records(data: &Path, tenant: &str) -> Vec<Record> {
     let stream = EmbeddedStream::open(&data.join("streams"), StreamConfig::default(), Arc::new(SystemClock)).unwrap();
-    let name = StreamName::new(&format!("anomaly-stream-{TENANT}")).unwrap();
+    let name = StreamName::new(&format!("anomaly-stream-{tenant}")).unwrap();
     let mut records: Vec<Record> = Vec::new();
     loop {
         let from = records.last().map_or(Offset(0), |record| record.offset.next());

@@ -5,7 +5,10 @@
 mod aws;
 mod certificates;
 mod device;
+#[path = "../../../door-mqtt/tests/door/exact.rs"]
+mod exact;
 mod harness;
+mod hostile;
 mod http;
 mod input;
 mod kill;
@@ -13,6 +16,7 @@ mod lake;
 mod mosquitto;
 mod paho;
 mod replay;
+mod session_kills;
 mod sessions;
 mod tenant;
 mod tools;

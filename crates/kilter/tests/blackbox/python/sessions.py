@@ -21,6 +21,7 @@ PATIENCE = 120
 IN_FLIGHT = 20
 
 stop = threading.Event()
+subscribed = threading.Event()
 room = threading.Semaphore(IN_FLIGHT)
 acknowledged, received = [], collections.Counter()
 connections = collections.Counter()
@@ -29,8 +30,12 @@ connections = collections.Counter()
 def on_connect(client, userdata, flags, reason, properties):
     connections["with" if flags.session_present else "without"] += 1
     # Once is enough while the session is kept.
-    if not flags.session_present:
+    if not subscribed.is_set():
         client.subscribe(TOPIC, qos=2)
+
+
+def on_subscribe(client, userdata, mid, reasons, properties):
+    subscribed.set()
 
 
 def on_publish(client, userdata, mid, reason, properties):
@@ -70,7 +75,8 @@ client.max_inflight_messages_set(IN_FLIGHT)
 client.max_queued_messages_set(0)
 client.reconnect_delay_set(min_delay=1, max_delay=1)
 client._reconnect_min_delay = client._reconnect_max_delay = client._reconnect_delay = 0.02
-client.on_connect, client.on_publish, client.on_message = on_connect, on_publish, on_message
+client.on_connect, client.on_subscribe = on_connect, on_subscribe
+client.on_publish, client.on_message = on_publish, on_message
 arguments = {"keepalive": 30}
 if V5:
     kept = Properties(PacketTypes.CONNECT)
@@ -78,8 +84,7 @@ if V5:
     arguments |= {"clean_start": False, "properties": kept}
 client.connect("localhost", int(PORT), **arguments)
 client.loop_start()
-while not connections:
-    time.sleep(0.01)
+subscribed.wait(PATIENCE)
 print("connected", flush=True)
 
 
