@@ -34,6 +34,12 @@ pub const QUEUE_MESSAGES_MAX: usize = 1_000;
 /// Of their payloads and topics: half of [`QUEUE_MESSAGES_MAX`] at 16 KiB, or 64 of the largest payload.
 pub const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Messages that wait for all clients together, of every QoS: 50 for each of [`SESSIONS_MAX`].
+pub const ALL_QUEUES_MESSAGES_MAX: usize = 1_000_000;
+
+/// Of their payloads and topics: what a small server can spare. A message for many clients counts for each.
+pub const ALL_QUEUES_BYTES_MAX: usize = 512 * 1024 * 1024;
+
 /// Retained messages: a subscription to everything looks at each of them.
 pub const RETAINED_MAX: usize = 50_000;
 
@@ -66,6 +72,8 @@ pub struct MqttConfig {
     pub inflight_max: u16,
     pub queue_messages_max: usize,
     pub queue_bytes_max: usize,
+    pub all_queues_messages_max: usize,
+    pub all_queues_bytes_max: usize,
     pub retained_max: usize,
     pub retained_bytes_max: usize,
     pub connection_rate_max: u32,
@@ -91,6 +99,8 @@ impl MqttConfig {
             inflight_max: INBOUND_INFLIGHT_MAX,
             queue_messages_max: QUEUE_MESSAGES_MAX,
             queue_bytes_max: QUEUE_BYTES_MAX,
+            all_queues_messages_max: ALL_QUEUES_MESSAGES_MAX,
+            all_queues_bytes_max: ALL_QUEUES_BYTES_MAX,
             retained_max: RETAINED_MAX,
             retained_bytes_max: RETAINED_BYTES_MAX,
             connection_rate_max: CONNECTION_RATE_MAX,

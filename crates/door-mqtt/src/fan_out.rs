@@ -2,7 +2,7 @@
 
 use crate::{
     hub::{Hub, Routes, until},
-    kept::{Given, Kept, KickReason},
+    kept::{Bound, Given, Kept, KickReason},
     meters::Meters,
     refusals::{Kind, Refusals, Subject},
     store::Ticket,
@@ -69,7 +69,7 @@ impl Hub {
             match kept.give(&self.store, message, (qos, retain), one.subscription_ids, limits) {
                 Given::Queued(queued) => ticket = ticket.max(queued),
                 Given::Skipped => {}
-                Given::Full => overflow(&kept, qos, &inbound.topic, context),
+                Given::Full(bound) => overflow(&kept, bound, (qos, &inbound.topic), context),
             }
         }
         ticket
@@ -126,20 +126,24 @@ fn may_receive(kept: &Kept, topic: &str, context: &Context<'_>) -> bool {
     false
 }
 
-/// The queue is full: QoS 0 is left out and counted. A QoS 1 or 2 message may not be left out silently: the log says
+/// There is no room: QoS 0 is left out and counted. A QoS 1 or 2 message may not be left out silently: the log says
 /// so, and a subscriber that is connected must come again.
-fn overflow(kept: &Kept, qos: QoS, topic: &str, context: &Context<'_>) {
+fn overflow(kept: &Kept, bound: Bound, (qos, topic): (QoS, &str), context: &Context<'_>) {
     context.meters.dropped_queue_full.increment(1);
     if qos == QoS::AtMostOnce {
         return;
     }
     let state = kept.lock();
     if let Some(link) = &state.link {
-        return link.kick.kick(KickReason::Slow);
+        return link.kick.kick(KickReason::Full(bound));
     }
     let client = state.client.clone();
     drop(state);
     let subject = Subject { peer: NOWHERE, client_id: &client.0.client_id, certificate: Some(&client.0.certificate) };
-    let reason = format!("its queue is full while it is away: messages on {topic:?} are not kept for it");
+    let why = match bound {
+        Bound::Own => "its queue is full while it is away",
+        Bound::All => "as much waits for all clients as may (all_queues_messages_max, all_queues_bytes_max)",
+    };
+    let reason = format!("{why}: messages on {topic:?} are not kept for it");
     context.refusals.report(Kind::Slow, subject, &reason);
 }

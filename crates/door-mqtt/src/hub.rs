@@ -6,6 +6,7 @@ use crate::{
     kept::{Given, Kept, KeptState, Kick, KickReason, Link},
     retained::Retained,
     store::{Store, Ticket},
+    totals::Totals,
 };
 use kilter_core::{
     Action, Timestamp,
@@ -46,6 +47,7 @@ pub struct Hub {
     pub retained: Retained,
     pub clock: Arc<dyn Clock>,
     pub(crate) queue_limits: QueueLimits,
+    pub(crate) totals: Arc<Totals>,
     sessions_max: usize,
 }
 
@@ -104,6 +106,10 @@ impl Hub {
             retained: Retained::new(config.retained_max, config.retained_bytes_max),
             clock,
             queue_limits: QueueLimits { messages_max: config.queue_messages_max, bytes_max: config.queue_bytes_max },
+            totals: Totals::new(QueueLimits {
+                messages_max: config.all_queues_messages_max,
+                bytes_max: config.all_queues_bytes_max,
+            }),
             sessions_max: config.sessions_max,
         }
     }
@@ -161,6 +167,7 @@ impl Hub {
             will: arrival.will.filter(|_| arrival.expiry > 0).map(|will| (None, will.clone())),
             stored: arrival.expiry > 0,
             epoch: now.as_nanos(),
+            share: self.totals.share(),
         };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let kept = Arc::new(Kept::new(id, arrival.client_id, state));

@@ -3,6 +3,7 @@
 use crate::{
     records::{self, QUEUES, QueueRecord, RECEIVED, SESSIONS, SessionRecord, SubscriptionRecord, WillRecord},
     store::{Store, Ticket},
+    totals::Share,
 };
 use kilter_core::{
     Timestamp,
@@ -17,6 +18,7 @@ use kilter_mqtt::{
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
+    ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 use tokio::sync::Notify;
@@ -25,8 +27,17 @@ use tokio::sync::Notify;
 pub enum KickReason {
     /// Another connection came with this client id.
     TakenOver,
-    /// The queue was full when a QoS 1 or 2 message came.
-    Slow,
+    /// There was no room for a QoS 1 or 2 message.
+    Full(Bound),
+}
+
+/// What is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// The session's own queue.
+    Own,
+    /// What may wait for all sessions together.
+    All,
 }
 
 /// How others end a connection: said once, heard even if nobody listens yet.
@@ -88,6 +99,32 @@ pub struct KeptState {
     pub stored: bool,
     /// See [`SessionRecord::epoch`].
     pub epoch: i64,
+    /// Of what waits on the whole server: kept by [`Locked`].
+    pub share: Share,
+}
+
+/// A session's state, held. What waits for it is counted when it is let go.
+pub struct Locked<'a>(MutexGuard<'a, KeptState>);
+
+impl Deref for Locked<'_> {
+    type Target = KeptState;
+
+    fn deref(&self) -> &KeptState {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut KeptState {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let (messages, bytes) = self.0.outflow.held();
+        self.0.share.set(messages, bytes);
+    }
 }
 
 /// What became of a message for a session.
@@ -95,7 +132,7 @@ pub enum Given {
     Queued(Ticket),
     /// QoS 0, and nobody is there.
     Skipped,
-    Full,
+    Full(Bound),
 }
 
 impl Kept {
@@ -105,8 +142,8 @@ impl Kept {
     }
 
     /// Never held across an await, nor while the routes are asked for.
-    pub fn lock(&self) -> MutexGuard<'_, KeptState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> Locked<'_> {
+        Locked(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Queues a message for the client and wakes its connection. A QoS 2 message of a stored session does not leave
@@ -120,8 +157,12 @@ impl Kept {
         limits: Option<QueueLimits>,
     ) -> Given {
         let mut state = self.lock();
-        if qos == QoS::AtMostOnce && state.link.is_none() {
+        let away = state.link.is_none();
+        if qos == QoS::AtMostOnce && away {
             return Given::Skipped;
+        }
+        if limits.is_some() && !state.share.take(message.weight(), away) {
+            return Given::Full(Bound::All);
         }
         let stored = state.stored && qos > QoS::AtMostOnce;
         let hold = if stored && qos == QoS::ExactlyOnce { Ticket::MAX } else { 0 };
@@ -129,7 +170,7 @@ impl Kept {
         let pushed = state.outflow.push(Arc::clone(message), (qos, retain), subscription_ids, hold, limits);
         let (seq, packet_id) = match pushed {
             Ok(place) => place,
-            Err(Full) => return Given::Full,
+            Err(Full) => return Given::Full(Bound::Own),
         };
         let mut ticket = 0;
         if let Some(packet_id) = packet_id.filter(|_| stored) {
@@ -147,9 +188,8 @@ impl Kept {
                 state.outflow.hold(seq, ticket);
             }
         }
-        let connected = state.link.is_some();
         drop(state);
-        if connected && hold == 0 {
+        if !away && hold == 0 {
             self.wake.notify_one();
         }
         Given::Queued(ticket)

@@ -17,6 +17,7 @@ mod retained;
 mod socket;
 mod store;
 mod tls;
+mod totals;
 mod verifier;
 mod websocket;
 mod wills;

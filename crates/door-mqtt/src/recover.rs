@@ -8,6 +8,7 @@ use crate::{
     records::{
         self, Intent, QUEUES, QueueRecord, RECEIVED, RETAINED, ReceivedRecord, RetainedRecord, SESSIONS, SessionRecord,
     },
+    totals::Share,
 };
 use kilter_core::{
     Timestamp,
@@ -59,7 +60,7 @@ pub fn recover(shared: &Shared, table: &dyn Table) -> Result<(), RecoverError> {
             source: record.source.clone(),
         }));
         let sent_upto = record.sent_upto;
-        let mut state = restored(record, client, now);
+        let mut state = restored(record, client, now, shared.hub.totals.share());
         queue(table, &item.pk, &mut state, sent_upto)?;
         let open = received(table, &item.pk, &mut state)?;
         let kept = shared.hub.restore(&item.pk, state);
@@ -95,7 +96,7 @@ fn for_each(
 }
 
 /// The session as it was; its end and its will count from now where it was connected.
-fn restored(record: SessionRecord, client: Client, now: Timestamp) -> KeptState {
+fn restored(record: SessionRecord, client: Client, now: Timestamp, share: Share) -> KeptState {
     let expires = record.expires.or_else(|| until(now, record.expiry));
     let will = record.will.map(|will| {
         let grace = until(now, will.delay.max(WILL_GRACE_SECONDS));
@@ -115,6 +116,7 @@ fn restored(record: SessionRecord, client: Client, now: Timestamp) -> KeptState 
         will,
         stored: true,
         epoch: record.epoch,
+        share,
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Outflow {
     next_seq: u64,
     last_id: u16,
     bytes: usize,
+    /// Of `best_effort`.
+    best_effort_bytes: usize,
     window: u16,
 }
 
@@ -119,6 +121,7 @@ impl Default for Outflow {
             next_seq: 1,
             last_id: 0,
             bytes: 0,
+            best_effort_bytes: 0,
             window: OUTBOUND_INFLIGHT_MAX,
         }
     }
@@ -151,6 +154,7 @@ impl Outflow {
             }
             queued.seq = self.seq();
             let seq = queued.seq;
+            self.best_effort_bytes += weight;
             self.best_effort.push_back(queued);
             return Ok((seq, None));
         }
@@ -225,6 +229,7 @@ impl Outflow {
     /// The connection has ended: what is in flight will be sent again, in its order; QoS 0 is forgotten.
     pub fn suspend(&mut self) {
         self.best_effort = VecDeque::new();
+        self.best_effort_bytes = 0;
         while let Some(mut queued) = self.inflight.pop_back() {
             queued.sent_before = true;
             self.queue.push_front(queued);
@@ -249,6 +254,9 @@ impl Outflow {
                 (None, None) => return None,
             };
             let queued = if from_queue { self.queue.pop_front() } else { self.best_effort.pop_front() }?;
+            if !from_queue {
+                self.best_effort_bytes -= queued.message.weight();
+            }
             // What may have arrived must be brought to its end, whatever its age.
             if queued.message.expired(now) && !queued.sent_before {
                 if from_queue {
@@ -328,6 +336,11 @@ impl Outflow {
     /// QoS 1 and 2 messages that the client has not acknowledged for good, sent or not.
     pub fn unacknowledged(&self) -> usize {
         self.queue.len() + self.inflight.len() + self.released.len()
+    }
+
+    /// Messages of every QoS that wait or are in flight, and their bytes.
+    pub fn held(&self) -> (usize, usize) {
+        (self.unacknowledged() + self.best_effort.len(), self.bytes + self.best_effort_bytes)
     }
 
     /// Nothing waits to be sent.

@@ -4,7 +4,7 @@ use super::{Connection, Session};
 use crate::{
     batch::{After, Waiting},
     hub::Departure,
-    kept::KickReason,
+    kept::{Bound, KickReason},
     refusals::Kind,
     wills,
 };
@@ -56,7 +56,13 @@ pub(super) fn kicked(session: &mut Session, reason: KickReason) -> End {
         KickReason::TakenOver => {
             (Kind::TakenOver, ReasonCode::SESSION_TAKEN_OVER, "another connection came with the same client id")
         }
-        KickReason::Slow => (
+        KickReason::Full(Bound::All) => (
+            Kind::Slow,
+            ReasonCode::QUOTA_EXCEEDED,
+            "as much waits for all clients as may (all_queues_messages_max, all_queues_bytes_max) and a message of QoS 1 \
+             or 2 may not be left out",
+        ),
+        KickReason::Full(Bound::Own) => (
             Kind::Slow,
             ReasonCode::QUOTA_EXCEEDED,
             "the subscriber is too slow: its queue is full and a message of QoS 1 or 2 may not be left out",

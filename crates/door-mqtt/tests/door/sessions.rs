@@ -180,6 +180,48 @@ async fn a_full_queue_keeps_what_it_has_and_says_so() {
 }
 
 #[tokio::test]
+async fn all_queues_together_are_bounded_at_the_edge_and_one_past() {
+    let house = House::open_with(|config| config.all_queues_messages_max = 10).await;
+    for id in ["dev-away-1", "dev-away-2"] {
+        let (mut listener, _) = Raw::open(&house, connect(id, Version::V5)).await;
+        listener.subscribe(None, vec![subscription(&format!("t/{id}"), QoS::AtLeastOnce)]).await;
+        listener.vanish().await;
+    }
+    let (mut here, _) = Raw::open(&house, connect("dev-here", Version::V5)).await;
+    here.subscribe(None, vec![subscription("t/here", QoS::AtLeastOnce)]).await;
+    eventually("both are gone", || house.deliver.sessions().iter().filter(|s| s.peer.is_none()).count() == 2).await;
+    // Nine of ten for those who are away, whoever they are.
+    for number in 0..9 {
+        publish(&house, &format!("t/dev-away-{}", number % 2 + 1), "kept", QoS::AtLeastOnce).await;
+    }
+    publish(&house, "t/dev-away-2", "one past", QoS::AtLeastOnce).await;
+    logged(&["dev-away-2", "all_queues_messages_max"]).await;
+    // The tenth is for who is here; then it is told, and who has come gives room again.
+    publish(&house, "t/here", "the tenth", QoS::AtLeastOnce).await;
+    assert_eq!(text(&here.publish().await), "the tenth");
+    publish(&house, "t/here", "one past", QoS::AtLeastOnce).await;
+    let Some(Packet::Disconnect(farewell)) = here.next().await else { panic!("no DISCONNECT") };
+    assert_eq!(farewell.code, ReasonCode::QUOTA_EXCEEDED);
+    let queued = |house: &House| -> Vec<u64> {
+        let listeners = house.deliver.sessions().into_iter().filter(|session| !session.subscriptions.is_empty());
+        listeners.map(|session| session.queued).collect()
+    };
+    assert_eq!(queued(&house), [5, 4, 1]);
+    let (mut listener, _) = Raw::open(&house, connect("dev-away-1", Version::V5)).await;
+    for _ in 0..5 {
+        let kept = listener.publish().await;
+        listener.send(Packet::PubAck(ack(kept.packet_id.unwrap().get()))).await;
+    }
+    listener.until_quiet().await;
+    // What was kept over a restart counts.
+    let house = house.reopen_with(|config| config.all_queues_messages_max = 8).await;
+    for payload in ["sixth", "seventh", "one past"] {
+        publish(&house, "t/dev-away-2", payload, QoS::AtLeastOnce).await;
+    }
+    assert_eq!(queued(&house), [0, 6, 1]);
+}
+
+#[tokio::test]
 async fn sessions_are_counted_and_end() {
     let house = House::open_with(|config| {
         config.sessions_max = 2;

@@ -20,6 +20,8 @@ pub struct MqttLimits {
     inflight_max: u16,
     queue_messages_max: usize,
     queue_bytes_max: usize,
+    all_queues_messages_max: usize,
+    all_queues_bytes_max: usize,
     retained_max: usize,
     retained_bytes_max: usize,
     connection_rate_max: u32,
@@ -47,6 +49,8 @@ impl MqttLimits {
         within("half_open_max", self.half_open_max, usize::MAX)?;
         within("sessions_max", self.sessions_max, usize::MAX)?;
         within("queue_bytes_max", self.queue_bytes_max, usize::MAX)?;
+        within("all_queues_messages_max", self.all_queues_messages_max, usize::MAX)?;
+        within("all_queues_bytes_max", self.all_queues_bytes_max, usize::MAX)?;
         within("handshake_seconds_max", usize::try_from(self.handshake_seconds_max).unwrap_or(0), 600)?;
         within("connect_seconds_max", usize::try_from(self.connect_seconds_max).unwrap_or(0), 600)
     }
@@ -66,6 +70,8 @@ impl MqttLimits {
             inflight_max: self.inflight_max,
             queue_messages_max: self.queue_messages_max,
             queue_bytes_max: self.queue_bytes_max,
+            all_queues_messages_max: self.all_queues_messages_max,
+            all_queues_bytes_max: self.all_queues_bytes_max,
             retained_max: self.retained_max,
             retained_bytes_max: self.retained_bytes_max,
             connection_rate_max: self.connection_rate_max,
