@@ -1,11 +1,13 @@
 //! What one connection has handed to the pipeline and not yet acknowledged.
 
+use crate::connection::TenantShare;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use kilter_core::ports::stream::StreamError;
 use kilter_mqtt::session::{Inbound, Receipt};
 use std::{
     future::Future,
     pin::Pin,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
@@ -48,11 +50,21 @@ impl Future for Batch {
 pub struct Waiting {
     batches: FuturesOrdered<Batch>,
     bytes: usize,
+    /// Whose bytes these are as well.
+    tenant: Option<Arc<TenantShare>>,
 }
 
 impl Waiting {
+    /// The client's tenant is known; nothing waits yet.
+    pub fn belongs_to(&mut self, tenant: Arc<TenantShare>) {
+        self.tenant = Some(tenant);
+    }
+
     pub fn push(&mut self, durable: BoxFuture<'static, Result<(), StreamError>>, after: After, bytes: usize) {
         self.bytes += bytes;
+        if let Some(tenant) = &self.tenant {
+            tenant.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.batches.push_back(Batch { durable, after: Some((after, bytes)) });
     }
 
@@ -68,10 +80,24 @@ impl Waiting {
     pub async fn next(&mut self) -> (After, Result<(), StreamError>) {
         match self.batches.next().await {
             Some(((after, bytes), outcome)) => {
-                self.bytes -= bytes;
+                self.gone(bytes);
                 (after, outcome)
             }
             None => std::future::pending().await,
         }
+    }
+
+    fn gone(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        if let Some(tenant) = &self.tenant {
+            tenant.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is given up does not count for the tenant any more.
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.gone(self.bytes);
     }
 }

@@ -49,8 +49,13 @@ pub const RETAINED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Messages a second of one connection: far above any device, below what would keep a core busy alone.
 pub const CONNECTION_RATE_MAX: u32 = 50_000;
 
-/// Messages a second of one tenant's connections together; 0 is without a bound.
-pub const TENANT_RATE_MAX: u32 = 0;
+/// Messages a second of one tenant's connections together (AWS IoT's for an account): less than half of what two cores
+/// take in, so that one tenant alone cannot use them up.
+pub const TENANT_RATE_MAX: u32 = 20_000;
+
+/// Bytes of payload of one tenant that wait for the disk: a quarter of what the streams let wait altogether, so that one
+/// tenant's flood does not have another's messages refused.
+pub const TENANT_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, Clone)]
 pub struct MqttConfig {
@@ -78,6 +83,7 @@ pub struct MqttConfig {
     pub retained_bytes_max: usize,
     pub connection_rate_max: u32,
     pub tenant_rate_max: u32,
+    pub tenant_waiting_bytes_max: usize,
 }
 
 impl MqttConfig {
@@ -105,6 +111,7 @@ impl MqttConfig {
             retained_bytes_max: RETAINED_BYTES_MAX,
             connection_rate_max: CONNECTION_RATE_MAX,
             tenant_rate_max: TENANT_RATE_MAX,
+            tenant_waiting_bytes_max: TENANT_WAITING_BYTES_MAX,
         }
     }
 

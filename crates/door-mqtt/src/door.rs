@@ -2,7 +2,7 @@
 
 use crate::{
     config::MqttConfig,
-    connection::{Connection, Peer, Shared, TenantRates},
+    connection::{Connection, Peer, Shared, Tenants},
     deliver::DoorDeliver,
     hub::Hub,
     meters::Meters,
@@ -135,7 +135,7 @@ pub async fn bind(
         ingest,
         meters: Meters::new(),
         refusals: Refusals::new(clock),
-        rates: TenantRates::default(),
+        tenants: Tenants::default(),
         shutdown: CancellationToken::new(),
         epoch: Instant::now(),
     });

@@ -9,6 +9,8 @@ pub struct Meters {
     pub connects_refused: Counter,
     pub received: Counter,
     pub delivered: Counter,
+    /// By a connection's own rate; tenants have theirs in `throttle.rs`.
+    pub slowed: Counter,
     pub dropped_queue_full: Counter,
     pub dropped_not_authorized: Counter,
     pub dropped_too_large: Counter,
@@ -17,6 +19,8 @@ pub struct Meters {
 impl Meters {
     pub fn new() -> Self {
         const DROPPED: &str = "kilter_mqtt_publishes_dropped_total";
+        const SLOWED: &str = "kilter_mqtt_slowed_total";
+        metrics::describe_counter!(SLOWED, "How often a connection had to wait because messages came too fast.");
         metrics::describe_gauge!("kilter_mqtt_connections", "Open MQTT connections, after the TLS handshake.");
         metrics::describe_counter!("kilter_mqtt_connects_total", "Answers to CONNECT, by result.");
         metrics::describe_counter!("kilter_mqtt_publishes_received_total", "Messages that were taken in.");
@@ -29,6 +33,7 @@ impl Meters {
             connects_refused: counter!("kilter_mqtt_connects_total", "result" => "refused"),
             received: counter!("kilter_mqtt_publishes_received_total"),
             delivered: counter!("kilter_mqtt_publishes_delivered_total"),
+            slowed: counter!(SLOWED, "bound" => "connection_rate_max"),
             dropped_queue_full: counter!(DROPPED, "reason" => "queue_full"),
             dropped_not_authorized: counter!(DROPPED, "reason" => "not_authorized"),
             dropped_too_large: counter!(DROPPED, "reason" => "too_large"),

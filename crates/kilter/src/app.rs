@@ -9,6 +9,7 @@ use crate::{
     error::{Code, Coded},
     identity::{Identity, write_secret},
     notify::destinations,
+    open_files,
 };
 use anyhow::Context;
 use axum::Router;
@@ -203,8 +204,10 @@ impl Node {
         shutdown: CancellationToken,
         started: impl FnOnce(&ServerFile),
     ) -> anyhow::Result<()> {
+        let devices = config.mqtt_limits.door(config.mqtt, config.mqtt_ws);
+        open_files::prepare_for(devices.connections_max);
         let mqtt = kilter_door_mqtt::bind(
-            config.mqtt_limits.door(config.mqtt, config.mqtt_ws),
+            devices,
             self.tls.clone(),
             self.ingest.clone(),
             self.clock.clone(),

@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod identity;
 mod notify;
+mod open_files;
 mod output;
 mod plant;
 mod post;

@@ -17,7 +17,7 @@ use kilter_mqtt::{
     subscriptions::Grant,
     topics,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout},
@@ -60,8 +60,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.waiting.push(durable, crate::batch::After::Nothing, 0);
         }
         let stored = kept.lock().stored;
-        let tenant = client.0.thing.as_ref().map(|(tenant, _)| tenant);
-        self.throttle.belongs_to(tenant, &self.shared.rates, &self.shared.config);
+        if let Some((tenant, _)) = &client.0.thing {
+            let share = self.shared.tenants.share(tenant, &self.shared.config);
+            self.throttle.belongs_to(Arc::clone(&share));
+            self.waiting.belongs_to(share);
+        }
         let response_information = client
             .0
             .thing

@@ -28,8 +28,8 @@ use kilter_mqtt::{
     session::{Closing, Session, Todo},
 };
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
-pub use throttle::TenantRates;
 use throttle::Throttle;
+pub use throttle::{TenantShare, Tenants};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     select,
@@ -52,7 +52,7 @@ pub struct Shared {
     pub hub: Hub,
     pub meters: Meters,
     pub refusals: Refusals,
-    pub rates: TenantRates,
+    pub tenants: Tenants,
     pub shutdown: CancellationToken,
     /// Sessions count time from here.
     pub epoch: Instant,
@@ -172,11 +172,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 armed = self.session.deadline();
                 timer.as_mut().reset(shared.epoch + armed);
             }
-            let throttled = self.throttle.until(self.now());
+            let throttled = self.throttled();
             if let Some(until) = throttled {
                 pause.as_mut().reset(shared.epoch + until);
             }
-            let reading = self.session.outbox().len() < OUTBOX_BYTES_MAX && self.may_take();
+            let reading = self.session.outbox().len() < OUTBOX_BYTES_MAX && self.has_room() && throttled.is_none();
             let ended = select! {
                 biased;
                 () = &mut stop => return self.drain().await,
@@ -201,11 +201,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Whether the client's next packet may be looked at.
-    fn may_take(&self) -> bool {
-        self.session.has_room()
-            && self.waiting.has_room()
-            && self.steps.has_room()
-            && self.throttle.until(self.now()).is_none()
+    fn may_take(&mut self) -> bool {
+        self.has_room() && self.throttled().is_none()
+    }
+
+    fn has_room(&self) -> bool {
+        self.session.has_room() && self.waiting.has_room() && self.steps.has_room()
+    }
+
+    /// Until when what has come in must wait, because it comes too fast.
+    fn throttled(&mut self) -> Option<Duration> {
+        let now = self.now();
+        if self.socket.inbound.is_empty() { None } else { self.throttle.until(now) }
     }
 
     fn ring(&mut self, now: Duration) -> Option<End> {
@@ -240,7 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             };
             if let Todo::Publish(inbound) = todo {
-                self.throttle.took_one(now);
+                self.throttle.took_one(now, &self.shared.meters.slowed);
                 batch.push(inbound);
                 continue;
             }

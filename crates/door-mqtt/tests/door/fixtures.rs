@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures::FutureExt;
 use kilter_core::{
-    Action, CertificateId, Offset, ShardId, StreamName,
+    Action, CertificateId, Offset, ShardId, StreamName, TenantId, ThingName,
     ports::{
         clock::SystemClock,
         deliver::Deliver,
@@ -70,7 +70,7 @@ impl Authority {
 }
 
 /// Every certificate is known until it is revoked. Client ids that begin with "dev" may connect, topics below
-/// `t/` are free, those below `t/secret/` may be published on but not received.
+/// `t/` are free, those below `t/secret/` may be published on but not received. "dev-of-a-1" is a thing of tenant "a".
 pub struct FakeIngest {
     state: Mutex<State>,
     /// Whether appends become durable.
@@ -192,12 +192,9 @@ impl Ingest for FakeIngest {
             return Err(refusal(RefusalKind::ClientIdNotAllowed, "no policy allows this client id"));
         }
         let certificate = principal.certificate.clone();
-        Ok(Client(Arc::new(ClientIdentity {
-            certificate,
-            client_id: client_id.into(),
-            thing: None,
-            source: String::new(),
-        })))
+        let tenant = client_id.strip_prefix("dev-of-").and_then(|of| of.split_once('-')).map(|(tenant, _)| tenant);
+        let thing = tenant.map(|tenant| (TenantId::new(tenant).unwrap(), ThingName::new(client_id).unwrap()));
+        Ok(Client(Arc::new(ClientIdentity { certificate, client_id: client_id.into(), thing, source: String::new() })))
     }
 
     fn authorize(&self, _: &Client, action: Action, topic: &str) -> Result<(), Refusal> {

@@ -3,12 +3,15 @@
 
 mod clients;
 mod crashes;
+mod edges;
 mod exact;
 mod fixtures;
 mod identity;
 mod limits;
 mod messages;
+mod rates;
 mod raw;
 mod retained;
 mod sessions;
 mod shared;
+mod still;

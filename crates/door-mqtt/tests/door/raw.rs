@@ -93,6 +93,7 @@ impl Raw {
         let mut bytes = BytesMut::new();
         packets.into_iter().for_each(|packet| encode(&packet, self.version, &mut bytes));
         self.stream.write_all(&bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// The next packet; `None` at the end.

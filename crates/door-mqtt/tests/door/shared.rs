@@ -112,17 +112,3 @@ async fn the_servers_own_messages_reach_who_may_receive_them() {
     assert_eq!((&*only.topic, only.qos), ("t/x", QoS::ExactlyOnce));
     assert!(house.deliver.refusals().iter().any(|line| line.kind == "receive" && line.client_id == "dev-l"));
 }
-
-#[tokio::test]
-async fn a_greedy_connection_is_read_more_slowly() {
-    let house = House::open_with(|config| config.connection_rate_max = 10).await;
-    let (mut publisher, _) = Raw::open(&house, connect("dev-p", Version::V5)).await;
-    let began = std::time::Instant::now();
-    for _ in 0..13 {
-        publisher.send(Packet::Publish(message("t/x", "x", QoS::AtMostOnce, 0))).await;
-    }
-    publisher.until_quiet().await;
-    let took = began.elapsed().as_millis();
-    assert!((300..5000).contains(&took), "13 messages at 10 a second took {took} ms");
-    assert_eq!(house.ingest.received("dev-p").len(), 13, "slowed down, not refused");
-}

@@ -26,6 +26,7 @@ pub struct MqttLimits {
     retained_bytes_max: usize,
     connection_rate_max: u32,
     tenant_rate_max: u32,
+    tenant_waiting_bytes_max: usize,
 }
 
 /// The largest payload: the stream takes records of a mebibyte.
@@ -51,6 +52,7 @@ impl MqttLimits {
         within("queue_bytes_max", self.queue_bytes_max, usize::MAX)?;
         within("all_queues_messages_max", self.all_queues_messages_max, usize::MAX)?;
         within("all_queues_bytes_max", self.all_queues_bytes_max, usize::MAX)?;
+        within("tenant_waiting_bytes_max", self.tenant_waiting_bytes_max, usize::MAX)?;
         within("handshake_seconds_max", usize::try_from(self.handshake_seconds_max).unwrap_or(0), 600)?;
         within("connect_seconds_max", usize::try_from(self.connect_seconds_max).unwrap_or(0), 600)
     }
@@ -76,6 +78,7 @@ impl MqttLimits {
             retained_bytes_max: self.retained_bytes_max,
             connection_rate_max: self.connection_rate_max,
             tenant_rate_max: self.tenant_rate_max,
+            tenant_waiting_bytes_max: self.tenant_waiting_bytes_max,
             ..MqttConfig::new(listen)
         }
     }
