@@ -16,7 +16,7 @@ pub const SIGNALS: usize = 8;
 const STEPS: usize = 2_000;
 const STEP_SECONDS: f64 = 0.2;
 const SEED: u64 = 7;
-/// TLS handshakes under way at a time when many devices connect.
+/// Devices that connect or leave at a time.
 const CONNECTING_MAX: usize = 32;
 const KEEP_ALIVE_SECONDS: u16 = 60;
 const NANOS_PER_MILLISECOND: i64 = 1_000_000;
@@ -139,6 +139,12 @@ impl Device {
 /// Connects all, in their order.
 pub async fn connect_all(devices: &[Device], address: &str, inflight: u16) -> anyhow::Result<Vec<MqttClient>> {
     stream::iter(devices).map(|device| device.connect(address, inflight)).buffered(CONNECTING_MAX).try_collect().await
+}
+
+/// Says goodbye for all.
+pub async fn disconnect_all(clients: Vec<MqttClient>) -> anyhow::Result<()> {
+    let leaving = stream::iter(clients).map(Ok).try_for_each_concurrent(CONNECTING_MAX, MqttClient::disconnect);
+    Ok(leaving.await?)
 }
 
 #[cfg(test)]

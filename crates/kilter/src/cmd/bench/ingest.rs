@@ -1,16 +1,15 @@
 //! `kilter bench ingest`: the throughput and latency of a real server on this machine, beside mosquitto's.
 
 use super::{
-    device::{Device, Readings, SIGNALS, connect_all},
+    device::{Device, Readings, SIGNALS, connect_all, disconnect_all},
     load::{Acknowledged, Load, saturate},
     peer::{self, Mosquitto},
-    process::open_files_max,
     report::{self, Backlog, Memory, Report, Scoring, Throughput},
     scoring,
     scratch::Scratch,
     server::Server,
 };
-use crate::{config::Shared, output};
+use crate::{config::Shared, open_files, output};
 use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use kilter_core::{
@@ -61,10 +60,10 @@ pub struct Args {
 
 pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
     let things = args.signals as usize / SIGNALS;
-    let (needed, allowed) = (things as u64 + FILES_BESIDES, open_files_max()?);
+    let (needed, allowed) = (things as u64 + FILES_BESIDES, open_files::allow_most());
     ensure!(
         needed <= allowed,
-        "{} signals need {needed} open files and {allowed} are allowed: run `ulimit -n {needed}` in this shell first, or choose fewer with --signals",
+        "{} signals need {needed} open files and {allowed} are allowed: raise the hard limit (`ulimit -Hn {needed}` as root), or choose fewer with --signals",
         args.signals
     );
     let scratch = Scratch::beside(&shared.data_dir)?;
@@ -138,9 +137,7 @@ async fn idle_connections(server: &Server, devices: &[Device]) -> anyhow::Result
     let clients = connect_all(&devices[..count], &server.mqtt, 1).await?;
     sleep(IDLE_SETTLE).await;
     let grown = server.process.resident_bytes()?.saturating_sub(before);
-    for client in clients {
-        client.disconnect().await?;
-    }
+    disconnect_all(clients).await?;
     Ok((count, grown / count as u64))
 }
 

@@ -1,17 +1,17 @@
 //! `kilter bench mqtt`: the devices' door beside mosquitto's: rates, acknowledgement times, handshakes, idle sessions.
 
 use super::{
-    device::{Device, Readings, connect_all},
+    device::{Device, Readings, connect_all, disconnect_all},
     handshake::{self, Handshakes, Openssl},
     load::{Acknowledged, Load, Percentiles, saturate},
     pace,
     peer::{self, Mosquitto},
-    process::{Process, open_files_max},
+    process::Process,
     report::Throughput,
     scratch::Scratch,
     server::Server,
 };
-use crate::{config::Shared, output};
+use crate::{config::Shared, open_files, output};
 use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use kilter_core::{
@@ -20,18 +20,13 @@ use kilter_core::{
 };
 use serde::Serialize;
 use std::{path::Path, sync::Arc, time::Duration};
-use tokio::time::sleep;
 
-/// Connections of the throughput tests, one test each.
-const CLIENTS: [usize; 3] = [1, 20, 100];
 /// Messages of each connection that wait for their PUBACK.
 const INFLIGHT: u16 = 100;
 /// The servers take turns this often: what else the machine does then hits both.
 const ROUNDS: u32 = 2;
-/// The test whose rate the paced load is a half of.
+/// The paced load is a half of the rate of the test with about this many clients.
 const PACED_CLIENTS: usize = 20;
-/// Until what connections needed for the handshake is given back.
-const IDLE_SETTLE: Duration = Duration::from_secs(3);
 /// Files that either process opens beside its connections.
 const FILES_BESIDES: u64 = 200;
 const PAST_SECONDS: i64 = 60 * 86_400;
@@ -41,9 +36,12 @@ const MIB: f64 = 1_048_576.0;
 /// Measure the devices' door beside mosquitto's: rates, acknowledgement times, handshakes, idle sessions
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Starts `kilter serve` on a directory of its own next to the data directory, and mosquitto where it is installed; removes all of it afterwards. Every idle session needs an open file here and in the server. See docs/guide/bench.md for what each figure means.\n\nExample:\n  ulimit -n 21000 && kilter bench mqtt\n  kilter bench mqtt --seconds 2 --idle 500    # quick"
+    after_help = "Starts `kilter serve` on a directory of its own next to the data directory, and mosquitto where it is installed; removes all of it afterwards. Every idle session needs an open file here and in the server. See docs/guide/bench.md for what each figure means.\n\nExample:\n  kilter bench mqtt --output json\n  kilter bench mqtt --seconds 1 --clients 4 --idle 100    # quick"
 )]
 pub struct Args {
+    /// Connections of the throughput tests, one test each
+    #[arg(long, default_values_t = [1, 20, 100], value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    clients: Vec<u16>,
     /// Length of each measurement
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -71,7 +69,7 @@ pub struct Sides<T> {
 #[derive(Debug, Serialize)]
 pub struct Paced {
     pub messages_per_second: f64,
-    pub messages: u64,
+    pub messages: usize,
     pub acknowledged_milliseconds: Percentiles,
 }
 
@@ -84,10 +82,10 @@ pub struct Idle {
 }
 
 pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
-    let (needed, allowed) = (u64::from(args.idle) + FILES_BESIDES, open_files_max()?);
+    let (needed, allowed) = (u64::from(args.idle) + FILES_BESIDES, open_files::allow_most());
     ensure!(
         needed <= allowed,
-        "{} idle sessions need {needed} open files and {allowed} are allowed: run `ulimit -n {needed}` in this shell first, or choose fewer with --idle",
+        "{} idle sessions need {needed} open files and {allowed} are allowed: raise the hard limit (`ulimit -Hn {needed}` as root), or choose fewer with --idle",
         args.idle
     );
     let scratch = Scratch::beside(&shared.data_dir)?;
@@ -127,18 +125,19 @@ async fn measure(args: &Args, scratch: &Path, bar: &ProgressBar) -> anyhow::Resu
         },
     };
 
-    let mut busy = Device::onboard(&server, &TenantId::new("busy")?, CLIENTS[2], &readings, start).await?;
+    let most = args.clients.iter().copied().max().unwrap_or(1);
+    let mut busy = Device::onboard(&server, &TenantId::new("busy")?, most.into(), &readings, start).await?;
     let mut throughput = Vec::new();
-    for clients in CLIENTS {
-        let mut some = busy.drain(..clients).collect();
+    for clients in &args.clients {
+        let rest = busy.split_off(usize::from(*clients));
         bar.set_message(format!("{clients} clients"));
-        throughput.push(saturated(&mut server, mosquitto.as_ref(), &mut some, duration).await?);
-        some.append(&mut busy);
-        busy = some;
+        throughput.push(saturated(&mut server, mosquitto.as_ref(), &mut busy, duration).await?);
+        busy.extend(rest);
     }
-    let reference = throughput.iter().find(|sides| sides.kilter.clients == PACED_CLIENTS).context("20 clients ran")?;
+    let distance = |sides: &&Sides<Throughput>| sides.kilter.clients.abs_diff(PACED_CLIENTS);
+    let reference = throughput.iter().min_by_key(distance).context("--clients names one number at least")?;
     let saturation = reference.mosquitto.as_ref().unwrap_or(&reference.kilter).messages_per_second;
-    busy.truncate(PACED_CLIENTS);
+    busy.truncate(reference.kilter.clients);
     bar.set_message("half of mosquitto's rate");
     let paced = paced(&mut server, mosquitto.as_ref(), &mut busy, saturation / 2.0, duration).await?;
     Ok(Report { throughput, paced, handshakes, openssl, idle })
@@ -146,14 +145,12 @@ async fn measure(args: &Args, scratch: &Path, bar: &ProgressBar) -> anyhow::Resu
 
 async fn idle(server: &Server, things: &[Device], bar: &ProgressBar) -> anyhow::Result<Idle> {
     bar.set_message(format!("connecting {} devices that say nothing", things.len()));
-    sleep(IDLE_SETTLE).await;
+    server.quiet().await?;
     let before = server.process.resident_bytes()?;
     let clients = connect_all(things, &server.mqtt, 1).await?;
-    sleep(IDLE_SETTLE).await;
+    server.quiet().await?;
     let resident_bytes = server.process.resident_bytes()?;
-    for client in clients {
-        client.disconnect().await?;
-    }
+    disconnect_all(clients).await?;
     let bytes_per_session = resident_bytes.saturating_sub(before) / things.len() as u64;
     Ok(Idle { sessions: things.len(), resident_bytes, bytes_per_session })
 }
@@ -190,19 +187,22 @@ async fn paced(
     rate: f64,
     duration: Duration,
 ) -> anyhow::Result<Sides<Paced>> {
-    let side = |paced: pace::Paced| Paced {
-        messages_per_second: paced.messages as f64 / duration.as_secs_f64(),
-        messages: paced.messages,
-        acknowledged_milliseconds: paced.acknowledged,
+    let (mut kilter, mut peer) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        kilter.extend(pace::run(&server.mqtt, devices, rate, duration / ROUNDS).await?);
+        server.caught_up().await?;
+        server.quiet().await?;
+        if let Some(mosquitto) = mosquitto {
+            peer.extend(pace::run(&mosquitto.address, devices, rate, duration / ROUNDS).await?);
+        }
+    }
+    let side = |latencies: Vec<Duration>| {
+        let messages = latencies.len();
+        let acknowledged_milliseconds = Percentiles::of(latencies).context("no message was acknowledged")?;
+        let messages_per_second = messages as f64 / duration.as_secs_f64();
+        anyhow::Ok(Paced { messages_per_second, messages, acknowledged_milliseconds })
     };
-    let kilter = side(pace::run(&server.mqtt, devices, rate, duration).await?);
-    server.caught_up().await?;
-    server.quiet().await?;
-    let mosquitto = match mosquitto {
-        Some(peer) => Some(side(pace::run(&peer.address, devices, rate, duration).await?)),
-        None => None,
-    };
-    Ok(Sides { kilter, mosquitto })
+    Ok(Sides { kilter: side(kilter)?, mosquitto: mosquitto.map(|_| side(peer)).transpose()? })
 }
 
 fn people(report: &Report) -> String {
