@@ -206,6 +206,7 @@ impl Node {
     ) -> anyhow::Result<()> {
         let devices = config.mqtt_limits.door(config.mqtt, config.mqtt_ws);
         open_files::prepare_for(devices.connections_max);
+        let (aws, targets) = self.aws_listener(&config).await?;
         let mqtt = kilter_door_mqtt::bind(
             devices,
             self.tls.clone(),
@@ -217,8 +218,8 @@ impl Node {
         // The pipeline holds the way back weakly: this keeps it until the doors have closed.
         let deliver = mqtt.deliver();
         self.ingest.deliver_through(&deliver);
-        let (http, dynamodb) = (bind_console(&config).await?, self.dynamodb());
-        let (aws, door, sns) = self.aws(&config, dynamodb.clone(), &deliver).await?;
+        let http = bind_console(&config).await?;
+        let door = self.aws(&config, targets.clone(), &deliver)?;
         let file = ServerFile {
             aws: aws::url(aws.local_addr()?, config.aws_tls),
             url: format!("http://{}", http.local_addr()?),
@@ -229,18 +230,18 @@ impl Node {
         let (scorer, archive, aside) = (Stoppable::default(), Stoppable::default(), Stoppable::default());
         let scorer_thread = self.start_scorer(&config, &alerts, scorer.clone())?;
         let archive_thread = self.start_archive(&config, archive.clone())?;
-        let tables = start_tables(dynamodb.clone(), aside.clone())?;
+        let tables = start_tables(targets.dynamodb.clone(), aside.clone())?;
         let aside_threads = [tables, start_replication(self.objects.clone(), aside.clone())?];
         clear_away(self.disk.clone())?;
         let notifier = Notifier {
             table: self.table.clone(),
             clock: self.clock.clone(),
-            destinations: destinations(&config, Arc::new(sns.clone()))?,
+            destinations: destinations(&config, Arc::new(targets.sns.clone()))?,
             wake: alerts,
         };
         let notifier = tokio::spawn(notifier.run());
         let reload = self.reload(&config, &mqtt, &aws);
-        let recurring = self.start_recurring(reload, metrics.clone(), sns);
+        let recurring = self.start_recurring(reload, metrics.clone(), targets.sns);
         let router = self.router(metrics, readiness(&file, self.health.clone()));
         write_secret_file(&config.data_dir, &file)?;
         let doors = tokio::spawn(run_doors(mqtt, http, router, (aws, door), shutdown));
@@ -258,7 +259,7 @@ impl Node {
             archive.stop();
             join(archive_thread);
             aside.stop();
-            dynamodb.wake();
+            targets.dynamodb.wake();
             aside_threads.into_iter().for_each(join);
         })
         .await?;

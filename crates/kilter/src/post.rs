@@ -122,17 +122,20 @@ impl ActionTarget for HttpPost {
         let given = given.map(|header| (text(&header["key"]), text(&header["value"])));
         let mut headers: Vec<_> = given.filter(|(name, _)| !name.is_empty()).collect();
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-            headers.push(("content-type".to_owned(), "application/json".to_owned()));
+            let json = serde_json::from_slice::<serde::de::IgnoredAny>(&call.payload).is_ok();
+            let kind = if json { "application/json" } else { "application/octet-stream" };
+            headers.push(("content-type".to_owned(), kind.to_owned()));
         }
         let body: Bytes = call.payload;
         let posted = self.post(PostRequest { url: url.clone(), headers, body });
         async move {
-            let message = match posted.await {
+            let (message, retryable) = match posted.await {
                 Ok(status) if (200..300).contains(&status) => return Ok(()),
-                Ok(status) => format!("the receiver answered {status}"),
-                Err(why) => why,
+                // Those that AWS tries again.
+                Ok(status) => (format!("the receiver answered {status}"), status == 429 || status >= 500),
+                Err(why) => (why, true),
             };
-            Err(ActionError { resource: url, message, retryable: true })
+            Err(ActionError { resource: url, message, retryable })
         }
         .boxed()
     }

@@ -53,14 +53,20 @@ struct Flat {
     times: [Option<Result<Timestamp, String>>; 3],
 }
 
+pub const MILLI_NANOS: i64 = 1_000_000;
+
+/// As a rule's `timestamp()` says it.
+pub fn to_millis(time: Timestamp) -> Timestamp {
+    Timestamp::from_nanos(time.as_nanos().div_euclid(MILLI_NANOS) * MILLI_NANOS)
+}
+
 /// The payload's own time. A rule may have added the time at which it ran, in milliseconds, under one of the names
 /// (`timestamp() AS ts`): where there is another, that one is the payload's.
 fn event_time(times: [Option<Result<Timestamp, String>>; 3], arrival: Timestamp) -> Result<Timestamp, String> {
-    let arrival_millis = Timestamp::from_nanos(arrival.as_nanos().div_euclid(1_000_000) * 1_000_000);
     let mut given = times.into_iter().flatten();
     match given.next() {
         None => Ok(arrival),
-        Some(Ok(time)) if time == arrival_millis => given.next().unwrap_or(Ok(time)),
+        Some(Ok(time)) if time == to_millis(arrival) => given.next().unwrap_or(Ok(time)),
         Some(time) => time,
     }
 }

@@ -49,9 +49,9 @@ fn kind_of(data: &[u8], arrival: Timestamp) -> RecordKind {
     }
 }
 
-/// The thing of a record that came with nothing but a partition key.
-fn thing_named(partition_key: &str) -> ThingName {
+/// The thing of a record that came with nothing but a partition key, or a topic.
+pub fn thing_named(name: &str) -> ThingName {
     let letter = |c: char| if c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-') { c } else { '_' };
-    let name: String = partition_key.chars().take(ThingName::LEN_MAX).map(letter).collect();
+    let name: String = name.chars().take(ThingName::LEN_MAX).map(letter).collect();
     ThingName::new(&name).unwrap_or_else(|_| ThingName::new("unnamed").expect("the word is a thing's name"))
 }

@@ -110,7 +110,8 @@ impl ThingState {
         self.clocks.last_position = format!("{}:{}", shard.0, record.offset.0).into();
         // What the ingest let through decodes here too; a record from elsewhere that does not is late with all of it.
         let readings = decode::decode(&record.record.data, arrival).unwrap_or_default();
-        for (index, reading) in readings.into_iter().enumerate() {
+        for (index, mut reading) in readings.into_iter().enumerate() {
+            reading.event_time = self.clocks.moment(reading.event_time, arrival);
             match self.clocks.fresh(reading) {
                 Some(reading) => {
                     let position = format!("{}:{}:{index}", shard.0, record.offset.0);
@@ -174,6 +175,19 @@ impl Clocks {
             mean(&mut self.arrival_interval, arrival.seconds_since(last));
         }
         self.last_arrival = Some(self.last_arrival.map_or(arrival, |last| last.max(arrival)));
+    }
+
+    /// When a reading happened. One without a time of its own has that of its arrival, in milliseconds where a rule's
+    /// `timestamp()` gave it; several of one moment happened one after the other, as they came, and none is a duplicate.
+    fn moment(&self, time: Timestamp, arrival: Timestamp) -> Timestamp {
+        if time != arrival && time != decode::to_millis(arrival) {
+            return time;
+        }
+        let last = self.last_event.map_or(i64::MIN, Timestamp::as_nanos);
+        match last.saturating_sub(time.as_nanos()) {
+            0..decode::MILLI_NANOS => Timestamp::from_nanos(last + 1),
+            _ => time,
+        }
     }
 
     /// Keeps the signals that are newer than what was last seen of them; `None` when none is.
@@ -272,6 +286,29 @@ mod tests {
         assert_eq!(process(&mut state, 4, &format!("{{\"ts\":{},\"a\":2}}", T0 + 1)), (1, 0));
         let batch = format!("[{{\"ts\":{},\"a\":3}},{{\"ts\":{},\"a\":3}}]", T0, T0 + 2);
         assert_eq!(process(&mut state, 5, &batch), (1, 1));
+    }
+
+    #[test]
+    fn readings_without_a_time_of_their_own_are_all_scored_however_close_they_come() {
+        let mut state = state();
+        let arrival = |nanos: i64| Timestamp::from_nanos(T0 * 1_000_000_000 + nanos);
+        let mut came = |offset: u64, nanos: i64, payload: &str| {
+            let mut record = record(offset, payload.to_owned());
+            record.record.arrival = arrival(nanos);
+            let done = state.process(ShardId(0), &record);
+            let times: Vec<i64> = done.rows.iter().map(|row| row.event_time.as_nanos() - T0 * 1_000_000_000).collect();
+            (times, done.late_readings)
+        };
+        let by_rule = format!("{{\"ts\":{},\"a\":1}}", T0 * 1_000);
+        assert_eq!(came(0, 300, &by_rule), (vec![0], 0), "the rule's milliseconds");
+        assert_eq!(came(1, 301, &by_rule), (vec![1], 0), "the same millisecond");
+        assert_eq!(came(2, 900_000, &by_rule), (vec![2], 0));
+        assert_eq!(came(3, 900_001, "{\"a\":1}"), (vec![900_001], 0), "the arrival's nanoseconds");
+        assert_eq!(came(4, 900_001, "[{\"a\":1},{\"a\":2},{\"a\":3}]"), (vec![900_002, 900_003, 900_004], 0));
+        assert_eq!(came(5, 900_002, "{\"a\":1}"), (vec![900_005], 0), "behind the batch's last");
+        // A clock that is set back is no such moment, and a time of its own is what it says.
+        assert_eq!(came(6, -5_000_000, "{\"a\":1}"), (vec![], 1));
+        assert_eq!(came(7, 2_000_000, &format!("{{\"ts\":{T0},\"a\":1}}")), (vec![], 1));
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl ActionTarget for Sitewise {
             match done.await {
                 Ok(Ok(errors)) if errors.is_empty() => Ok(()),
                 Ok(Ok(errors)) => Err(failed(Json::Array(errors).to_string(), false)),
-                Ok(Err(error)) => Err(failed(error.message, true)),
+                Ok(Err(error)) => Err(failed(error.message, error.status.is_server_error())),
                 Err(_) => Err(failed("the write has failed".to_owned(), true)),
             }
         }

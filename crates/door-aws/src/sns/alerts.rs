@@ -122,7 +122,7 @@ impl ActionTarget for SnsService {
         let sns = self.0.clone();
         async move {
             let arn = call.parameters["targetArn"].as_str().unwrap_or_default().to_owned();
-            let failed = |message: String| ActionError { resource: arn.clone(), message, retryable: false };
+            let failed = |message: String, retryable| ActionError { resource: arn.clone(), message, retryable };
             let message = Message {
                 text: String::from_utf8_lossy(&call.payload).into_owned(),
                 by_protocol: call.parameters["messageFormat"] == "JSON",
@@ -134,8 +134,8 @@ impl ActionTarget for SnsService {
             });
             match published.await {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(failed(error.message)),
-                Err(panicked) => Err(failed(panicked.to_string())),
+                Ok(Err(error)) => Err(failed(error.message, matches!(error.status.as_u16(), 429 | 500..))),
+                Err(panicked) => Err(failed(panicked.to_string(), true)),
             }
         }
         .boxed()

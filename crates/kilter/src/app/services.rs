@@ -25,31 +25,44 @@ use kilter_door_mqtt::MqttDoor;
 use kilter_pipeline::{consumer::ConfigFor, fleet::PipelineFleet, function::ScoringFunctions, put::PipelinePut};
 use std::sync::Arc;
 
+/// Services that carry out rules' actions. They are there before the devices' door, which at its start hands on again
+/// what a crash interrupted.
+#[derive(Clone)]
+pub(super) struct Targets {
+    pub dynamodb: DynamoDb,
+    sitewise: Sitewise,
+    pub sns: SnsService,
+}
+
 impl Node {
-    /// The AWS endpoint: its socket, and what answers there.
-    pub(super) async fn aws(
-        &self,
-        config: &Config,
-        dynamodb: DynamoDb,
-        deliver: &Arc<dyn Deliver>,
-    ) -> anyhow::Result<(AwsListener, Arc<Door>, SnsService)> {
+    /// The AWS endpoint's socket, and the services that rules need.
+    pub(super) async fn aws_listener(&self, config: &Config) -> anyhow::Result<(AwsListener, Targets)> {
         let tls = ServerTls { certificate_pem: &self.tls.server_cert_pem, key_pem: &self.tls.server_key_pem };
         let listener = kilter_door_aws::bind(config.aws, config.aws_tls.then_some(tls)).await;
         let listener = listener.map_err(|error| Coded::new(Code::ListenerRefused, error.to_string()))?;
-        let sns = self.sns(config, &listener)?;
-        let services = self.aws_services(config, dynamodb, sns.clone(), deliver);
-        let state = aws::state(config, services, self.clock.clone())?;
-        Ok((listener, Arc::new(Door::new(state)), sns))
+        let targets = Targets {
+            dynamodb: self.dynamodb(),
+            sitewise: Sitewise::new(self.table.clone(), self.clock.clone()),
+            sns: self.sns(config, &listener)?,
+        };
+        self.ingest.rules.add_target(Arc::new(targets.dynamodb.clone()));
+        self.ingest.rules.add_target(Arc::new(targets.sitewise.clone()));
+        Ok((listener, targets))
+    }
+
+    /// What answers on the AWS endpoint.
+    pub(super) fn aws(
+        &self,
+        config: &Config,
+        targets: Targets,
+        deliver: &Arc<dyn Deliver>,
+    ) -> anyhow::Result<Arc<Door>> {
+        let services = self.aws_services(config, targets, deliver);
+        Ok(Arc::new(Door::new(aws::state(config, services, self.clock.clone())?)))
     }
 
     /// One line per service.
-    fn aws_services(
-        &self,
-        config: &Config,
-        dynamodb: DynamoDb,
-        sns: SnsService,
-        deliver: &Arc<dyn Deliver>,
-    ) -> Services {
+    fn aws_services(&self, config: &Config, targets: Targets, deliver: &Arc<dyn Deliver>) -> Services {
         let (iot, iot_data) = aws::iot(&self.control, self.fleet(), deliver.clone(), config);
         let kinesis = KinesisPorts {
             stream: self.stream.clone(),
@@ -58,18 +71,15 @@ impl Node {
             table: self.table.clone(),
             retention_hours: config.stream.retention_age.as_secs() / 3_600,
         };
-        let sitewise = Sitewise::new(self.table.clone(), self.clock.clone());
-        self.ingest.rules.add_target(Arc::new(dynamodb.clone()));
-        self.ingest.rules.add_target(Arc::new(sitewise.clone()));
         Services::default()
             .with(Sts)
-            .with(dynamodb)
-            .with(sitewise)
+            .with(targets.dynamodb)
+            .with(targets.sitewise)
             .with(iot)
             .with(iot_data)
             .with(Kinesis::new(kinesis))
             .with(self.iam.clone())
-            .with(sns)
+            .with(targets.sns)
             .with(LogsService { logs: self.log_groups.clone() })
             .with(self.functions(config))
             .with_streaming(S3::new(self.objects.clone()))
@@ -94,7 +104,7 @@ impl Node {
         PipelinePut { append: self.ingest.append.clone(), stream: self.stream.clone(), clock: self.clock.clone() }
     }
 
-    pub(super) fn dynamodb(&self) -> DynamoDb {
+    fn dynamodb(&self) -> DynamoDb {
         DynamoDb::new(DynamoDbPorts {
             table: self.table.clone(),
             objects: self.objects.clone(),

@@ -163,10 +163,10 @@ impl TableLogs {
         let now = self.clock.now();
         let mut writes = Vec::new();
         let mut touched: BTreeMap<(String, String), ()> = BTreeMap::new();
+        if make {
+            events.iter().try_for_each(|(group, stream, _)| ensure(&mut state, group, stream, now))?;
+        }
         for (group, stream, mut event) in events {
-            if make {
-                ensure(&mut state, &group, &stream, now)?;
-            }
             clip(&mut event.message);
             state.next += 1;
             let key = format!("{}#{:016x}", time_key(event.time), state.next);

@@ -1,7 +1,10 @@
 //! Log events from async threads: one plain thread writes what has gathered in one commit.
 
 use super::TableLogs;
-use kilter_core::{Timestamp, ports::logs::LogEvent};
+use kilter_core::{
+    Timestamp,
+    ports::logs::{LogError, LogErrorKind, LogEvent},
+};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,7 +17,7 @@ struct Line {
     group: String,
     stream: String,
     event: LogEvent,
-    done: Option<oneshot::Sender<()>>,
+    done: Option<oneshot::Sender<Result<(), LogError>>>,
 }
 
 /// Cheap to clone; the thread ends with the last of them.
@@ -28,14 +31,14 @@ impl LogWriter {
         Ok(Self(queue))
     }
 
-    /// Resolves once the event is durable, or could not be made so, which the server's own log then says.
-    pub async fn put(&self, group: &str, stream: &str, time: Timestamp, message: String) {
+    /// Resolves once the event is durable, or could not be made so.
+    pub async fn put(&self, group: &str, stream: &str, time: Timestamp, message: String) -> Result<(), LogError> {
         let (done, durable) = oneshot::channel();
         let event = LogEvent { time, message };
         let line = Line { group: group.to_owned(), stream: stream.to_owned(), event, done: Some(done) };
-        if self.0.send(line).await.is_ok() {
-            let _ = durable.await;
-        }
+        let stopped = || LogError::new(LogErrorKind::Internal, "the log's thread has stopped");
+        self.0.send(line).await.map_err(|_| stopped())?;
+        durable.await.map_err(|_| stopped())?
     }
 
     /// Hands an event over without waiting; where the queue is full it is dropped and counted.
@@ -56,15 +59,27 @@ fn write(logs: &TableLogs, mut lines: mpsc::Receiver<Line>) {
         {
             batch.push(next);
         }
-        let (events, done): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|line| ((line.group, line.stream, line.event), line.done)).unzip();
-        let count = events.len() as u64;
-        if let Err(error) = logs.put_all(events) {
-            metrics::counter!("kilter_log_events_dropped_total").increment(count);
-            tracing::error!(%error, events = count, "log events could not be kept");
+        write_all(logs, batch);
+    }
+}
+
+/// In one commit; where that is refused, one by one, so that a bad event takes no other with it.
+fn write_all(logs: &TableLogs, batch: Vec<Line>) {
+    let events = |lines: &[Line]| -> Vec<_> {
+        lines.iter().map(|line| (line.group.clone(), line.stream.clone(), line.event.clone())).collect()
+    };
+    let together = logs.put_all(events(&batch));
+    for line in batch {
+        let written = match &together {
+            Ok(()) => Ok(()),
+            Err(_) => logs.put_all(events(std::slice::from_ref(&line))),
+        };
+        if let Err(error) = &written {
+            metrics::counter!("kilter_log_events_dropped_total").increment(1);
+            tracing::error!(group = line.group, %error, "a log event could not be kept");
         }
-        for done in done.into_iter().flatten() {
-            let _ = done.send(());
+        if let Some(done) = line.done {
+            let _ = done.send(written);
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use super::engine::{Engine, Origin};
 use super::kinds::text;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::{
-    TenantId,
+    MessageProperties, TenantId,
     ports::{
         action::{ActionCall, ActionError},
         deliver::Outgoing,
+        stream::StreamError,
     },
     topics,
 };
@@ -20,6 +22,8 @@ use std::{
 
 /// How often rules may publish one message again: more is a loop.
 pub const HOPS_MAX: u8 = 5;
+/// Largest message that rules publish: the largest that a device may.
+const PAYLOAD_BYTES_MAX: usize = 128 << 10;
 /// Metrics that rules may make: each is a line of `/metrics` for ever.
 const GAUGES_MAX: usize = 1_000;
 
@@ -66,13 +70,20 @@ impl Engine {
         if let Err(why) = topics::check_name(plain) {
             return refuse(format!("nothing can be published on {topic:?}: {why}"));
         }
+        if call.payload.len() > PAYLOAD_BYTES_MAX {
+            return refuse(format!("{} bytes are more than the {PAYLOAD_BYTES_MAX} of a message", call.payload.len()));
+        }
+        let properties = match properties(&parameters["headers"]) {
+            Ok(properties) => properties.map(Arc::new),
+            Err(why) => return refuse(why),
+        };
         let Some(deliver) = self.deliver() else {
             return refuse("the devices' door is not open".to_owned());
         };
         let (rules, seen) = self.rules_for(&topic);
         let seen: Arc<str> = seen.into();
         let next = Origin { hops: origin.hops + 1, ..origin };
-        let routed = match self.route(&rules, &seen, &call.payload, None, &next, self.clock.now()) {
+        let routed = match self.route(&rules, &seen, &call.payload, properties.as_deref(), &next, self.clock.now()) {
             Ok(routed) => routed,
             Err(refusal) => return refuse(refusal.to_string()),
         };
@@ -86,12 +97,14 @@ impl Engine {
             payload: call.payload.clone(),
             qos: qos.min(1) as u8,
             retain: false,
-            properties: None,
+            properties,
         });
         let resource = topic.clone();
-        futures::future::try_join(kept, delivered)
-            .map(move |done| done.map(drop).map_err(|error| failed(&resource, error.to_string())))
-            .boxed()
+        let failed = move |error: StreamError| ActionError {
+            retryable: error.retryable(),
+            ..failed(&resource, error.to_string())
+        };
+        futures::future::try_join(kept, delivered).map(move |done| done.map(drop).map_err(failed)).boxed()
     }
 
     /// The scoring function reads the tenant's stream; asked by a rule it has nothing more to do.
@@ -138,11 +151,41 @@ impl Engine {
         let now = self.clock.now();
         let message = lossy(&call.payload);
         async move {
-            logs.put(&group, &format!("rule/{}", call.rule), now, message).await;
-            Ok(())
+            let written = logs.put(&group, &format!("rule/{}", call.rule), now, message).await;
+            written.map_err(|error| failed(&group, error.message))
         }
         .boxed()
     }
+}
+
+/// `headers` of a `republish` action: MQTT 5's properties, each a text.
+fn properties(headers: &Value) -> Result<Option<MessageProperties>, String> {
+    if headers.is_null() {
+        return Ok(None);
+    }
+    let given = |name: &str| Some(text(headers, name)).filter(|text| !text.is_empty());
+    let owned = |name: &str| given(name).map(str::to_owned);
+    let payload_format = match given("payloadFormatIndicator") {
+        None => None,
+        Some("UNSPECIFIED_BYTES") => Some(0),
+        Some("UTF8_DATA") => Some(1),
+        Some(other) => {
+            return Err(format!("payloadFormatIndicator {other:?} is neither UNSPECIFIED_BYTES nor UTF8_DATA"));
+        }
+    };
+    let expiry = given("messageExpiry")
+        .map(|text| text.parse().map_err(|_| format!("messageExpiry {text:?} is no number of seconds")));
+    let correlation = given("correlationData")
+        .map(|text| BASE64_STANDARD.decode(text).map_err(|error| format!("correlationData is not Base64: {error}")));
+    let user = headers["userProperties"].as_array().into_iter().flatten();
+    Ok(Some(MessageProperties {
+        payload_format,
+        expiry: expiry.transpose()?,
+        content_type: owned("contentType"),
+        response_topic: owned("responseTopic"),
+        correlation_data: correlation.transpose()?.map(Bytes::from),
+        user: user.map(|pair| (text(pair, "key").to_owned(), text(pair, "value").to_owned())).collect(),
+    }))
 }
 
 fn lossy(payload: &Bytes) -> String {

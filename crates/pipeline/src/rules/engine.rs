@@ -1,30 +1,30 @@
-//! Carries rules out. What goes into streams is evaluated at once and appended with the message's batch; other
-//! actions run afterwards, and the message is acknowledged when each has succeeded or has said why not.
+//! Evaluates rules. What goes into streams is appended with the message's batch; other actions are left to `carry.rs`.
 
 use super::{
     CompiledRule,
     action::CompiledAction,
     builtin::Gauges,
+    carry::{Original, Pause, Pending},
     kinds,
     sql::{EvalError, Evaluation, Message, Outcome},
 };
-use crate::{append::Appender, consumer::tenant_of, decode, ingest::Site, logs::LogWriter, registry::Registry};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use crate::{
+    append::Appender, consumer::tenant_of, decode, ingest::Site, logs::LogWriter, put::thing_named, registry::Registry,
+};
 use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use kilter_core::{
-    MessageProperties, NewRecord, RecordKind, StreamName, ThingName, Timestamp,
+    MessageProperties, NewRecord, RecordKind, ShardId, StreamName, ThingName, Timestamp,
     ports::{
         action::{ActionCall, ActionError, ActionTarget, RuleRoles},
         clock::Clock,
         deliver::Deliver,
         ingest::{Client, Refusal, RefusalKind},
         rules::{RuleError, RuleErrorKind},
-        stream::StreamError,
+        stream::StreamErrorKind,
     },
     topics::basic_ingest,
 };
-use serde_json::{Value, json};
 use std::{
     collections::HashMap,
     sync::{
@@ -32,6 +32,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+
+/// Characters of a partition key (Kinesis' limit).
+const KEY_CHARS_MAX: usize = 256;
 
 /// Where a message came from.
 #[derive(Debug, Clone, Default)]
@@ -56,23 +59,6 @@ impl Routed {
     }
 }
 
-/// The actions of one rule on one message that do not go with its batch.
-pub(super) struct Pending {
-    rule: Arc<CompiledRule>,
-    calls: Vec<(String, Result<ActionCall, ActionError>)>,
-    original: Original,
-}
-
-/// What an error action is told about.
-#[derive(Clone)]
-struct Original {
-    topic: Arc<str>,
-    payload: Bytes,
-    arrival: Timestamp,
-    seed: u128,
-    origin: Origin,
-}
-
 pub struct Engine {
     pub(super) registry: Arc<Registry>,
     pub(super) append: Arc<Appender>,
@@ -86,6 +72,8 @@ pub struct Engine {
     roles: OnceLock<Arc<dyn RuleRoles>>,
     pub(super) logs: OnceLock<LogWriter>,
     pub(super) gauges: Gauges,
+    /// Before an action is tried again.
+    pub(super) pause: Pause,
     /// Secret; each message's random bits follow from it and the message's number.
     seed: u64,
     messages: AtomicU64,
@@ -105,6 +93,7 @@ impl Engine {
             roles: OnceLock::new(),
             logs: OnceLock::new(),
             gauges: Gauges::default(),
+            pause: Box::new(|wait| tokio::time::sleep(wait).boxed()),
             seed: u64::from_be_bytes(seed),
             messages: AtomicU64::new(0),
         }
@@ -157,7 +146,15 @@ impl Engine {
     pub fn rules_for<'t>(&self, topic: &'t str) -> (Vec<Arc<CompiledRule>>, &'t str) {
         let state = self.registry.state();
         match basic_ingest(topic) {
-            Some((rule, rest)) => (state.rules.get(rule).cloned().into_iter().collect(), rest),
+            Some((name, rest)) => {
+                let rule = state.rules.get(name).cloned();
+                if rule.is_none() {
+                    // As AWS does, which has a metric for it: the device may not know which rules there are.
+                    metrics::counter!("kilter_rule_not_found_total").increment(1);
+                    tracing::debug!(rule = name, "a message of Basic Ingest names no rule");
+                }
+                (rule.into_iter().collect(), rest)
+            }
             None => (state.rules_matching(topic), topic),
         }
     }
@@ -202,7 +199,7 @@ impl Engine {
         Ok(routed)
     }
 
-    fn message<'m>(&'m self, original: &'m Original) -> Message<'m> {
+    pub(super) fn message<'m>(&'m self, original: &'m Original) -> Message<'m> {
         let client = original.origin.client.as_ref().map(|client| &client.0);
         Message {
             topic: &original.topic,
@@ -233,19 +230,26 @@ impl Engine {
         let Some(stream) = &action.stream else {
             return Ok(Some(action.call(&rule.name, &original.topic, evaluation, made.clone())));
         };
+        if let Some(why) = self.missing(stream) {
+            return Ok(Some(Err(action.refused(why))));
+        }
         let tenant = tenant_of(stream).is_some();
         let kind = match decode::decode(made, original.arrival) {
             // What no scorer reads need not be a reading.
             Err(reason) if tenant => rejected(reason),
             _ => RecordKind::Telemetry,
         };
+        // A thing's records stay in order in its tenant's stream: a key that changes would spread them over shards.
         let key = match action.call(&rule.name, &original.topic, evaluation, Bytes::new()) {
+            _ if tenant && !action.has_constant_key() => String::new(),
             Ok(call) => kinds::text(&call.parameters, "partitionKey").to_owned(),
             Err(error) => return Ok(Some(Err(error))),
         };
+        if key.chars().count() > KEY_CHARS_MAX {
+            return Ok(Some(Err(action.refused(format!("its partitionKey has more than {KEY_CHARS_MAX} characters")))));
+        }
         let mut record = self.record(kind, made.clone(), original)?;
-        // A thing's records stay in order in its tenant's stream: a key that changes would spread them over shards.
-        if !key.is_empty() && (!tenant || action.has_constant_key()) {
+        if !key.is_empty() {
             record.partition_key = key.into();
         }
         routed.records.push((stream.clone(), record));
@@ -261,7 +265,7 @@ impl Engine {
         routed: &mut Routed,
     ) -> Result<Option<Result<ActionCall, ActionError>>, Refusal> {
         match &action.stream {
-            Some(stream) if tenant_of(stream).is_some() => {
+            Some(stream) if tenant_of(stream).is_some() && self.missing(stream).is_none() => {
                 let record = self.record(rejected(error.to_string().into()), original.payload.clone(), original)?;
                 routed.records.push((stream.clone(), record));
                 Ok(None)
@@ -270,13 +274,20 @@ impl Engine {
         }
     }
 
-    fn role_refuses(&self, action: &CompiledAction) -> Option<String> {
+    /// Why nothing can be put into the stream, where it is not there.
+    fn missing(&self, stream: &StreamName) -> Option<String> {
+        let error = self.append.stream.bounds(stream, ShardId(0)).err()?;
+        let gone = error.kind == StreamErrorKind::NotFound;
+        gone.then(|| format!("there is no stream {stream}: make it with `aws kinesis create-stream`"))
+    }
+
+    pub(super) fn role_refuses(&self, action: &CompiledAction) -> Option<String> {
         let (roles, role) = self.roles.get().zip(action.role.as_ref())?;
         let (permission, resource) = action.permission(&self.site.region, &self.site.account);
         roles.may(role, permission, &resource).err()
     }
 
-    fn record(&self, kind: RecordKind, data: Bytes, original: &Original) -> Result<NewRecord, Refusal> {
+    pub(super) fn record(&self, kind: RecordKind, data: Bytes, original: &Original) -> Result<NewRecord, Refusal> {
         let thing = thing_of(&original.topic, original.origin.client.as_ref())?;
         metrics::counter!("kilter_ingest_received_total").increment(1);
         Ok(NewRecord {
@@ -289,164 +300,25 @@ impl Engine {
             data,
         })
     }
-
-    /// Queues the records at once; resolves once they are durable and every action has succeeded or said why not.
-    pub fn keep(self: &Arc<Self>, routed: Routed) -> BoxFuture<'static, Result<(), StreamError>> {
-        let durable = self.append.append_all(routed.records);
-        if routed.pending.is_empty() {
-            return durable;
-        }
-        let actions = routed.pending.into_iter().map(|pending| self.clone().carry_out(pending));
-        futures::future::join(durable, futures::future::join_all(actions)).map(|(durable, _)| durable).boxed()
-    }
-
-    fn carry_out(self: Arc<Self>, pending: Pending) -> BoxFuture<'static, ()> {
-        async move {
-            let Pending { rule, calls, original } = pending;
-            let hops = original.origin.hops;
-            let performed = calls.into_iter().map(|(kind, call)| {
-                let engine = self.clone();
-                let origin = Origin { client: original.origin.client.clone(), hops };
-                async move {
-                    let result = match call {
-                        Ok(call) => engine.perform(call, origin).await,
-                        Err(error) => Err(error),
-                    };
-                    count(&kind, result.is_ok());
-                    result.err().map(|error| (kind, error))
-                }
-            });
-            let failures: Vec<_> = futures::future::join_all(performed).await.into_iter().flatten().collect();
-            if !failures.is_empty() {
-                self.fail(&rule, &original, failures).await;
-            }
-        }
-        .boxed()
-    }
-
-    /// Says in metrics, to the error action and in the rule's log group what failed. The log holds the message itself
-    /// where nobody else has it.
-    async fn fail(self: &Arc<Self>, rule: &CompiledRule, original: &Original, failures: Vec<(String, ActionError)>) {
-        metrics::counter!("kilter_rule_failures_total", "rule" => rule.name.to_string()).increment(1);
-        let client_id = original.origin.client.as_ref().map_or("n/a", |client| client.0.client_id.as_str());
-        let payload = BASE64_STANDARD.encode(&original.payload);
-        let trace = super::functions::trace_id_of(original.seed);
-        let failed: Vec<Value> = failures
-            .iter()
-            .map(|(kind, error)| {
-                json!({
-                    "failedAction": kinds::action_name(kind),
-                    "failedResource": error.resource,
-                    "errorMessage": error.message,
-                })
-            })
-            .collect();
-        let told = json!({
-            "ruleName": &*rule.name,
-            "topic": &*original.topic,
-            "cloudwatchTraceId": trace,
-            "clientId": client_id,
-            "base64OriginalPayload": payload,
-            "failures": failed,
-        });
-        let (handled, error_action) = match &rule.error_action {
-            None => (false, None),
-            Some(action) => match self.tell(rule, action, original, told.to_string().into()).await {
-                Ok(()) => (true, None),
-                Err(error) => (false, Some(error.message)),
-            },
-        };
-        // A stream that the rule names has it only where that action did not fail.
-        let refused = failures.iter().filter(|(kind, _)| kind == "kinesis").count();
-        let stored = rule.streams().count() > refused;
-        let mut event = json!({
-            "logLevel": "ERROR", "status": "Failure", "eventType": "RuleExecution", "traceId": trace,
-            "ruleName": &*rule.name, "topicName": &*original.topic, "clientId": client_id, "failures": failed,
-        });
-        if let Some(why) = error_action {
-            event["errorActionFailure"] = why.into();
-        }
-        if !handled && !stored {
-            event["base64OriginalPayload"] = payload.into();
-        }
-        for (kind, error) in &failures {
-            tracing::debug!(rule = &*rule.name, %kind, %error, "a rule's action failed");
-        }
-        if let Some(logs) = self.logs.get() {
-            let stream = original.arrival.format("%Y/%m/%d");
-            logs.put(&format!("/aws/iot/rules/{}", rule.name), &stream, original.arrival, event.to_string()).await;
-        }
-    }
-
-    async fn tell(
-        self: &Arc<Self>,
-        rule: &CompiledRule,
-        action: &CompiledAction,
-        original: &Original,
-        told: Bytes,
-    ) -> Result<(), ActionError> {
-        if let Some(why) = self.role_refuses(action) {
-            return Err(action.refused(why));
-        }
-        let call = {
-            let message = self.message(original);
-            action.call(&rule.name, &original.topic, &Evaluation::new(&message), told)?
-        };
-        let done = self.perform(call, original.origin.clone()).await;
-        count(&action.kind, done.is_ok());
-        done
-    }
-
-    /// One record onto a stream, for an error action.
-    pub(super) fn put_record(
-        &self,
-        call: ActionCall,
-        origin: Origin,
-        arrival: Timestamp,
-    ) -> BoxFuture<'static, Result<(), ActionError>> {
-        let name = kinds::text(&call.parameters, "streamName").to_owned();
-        let failed = move |message: String| ActionError { resource: name.clone(), message, retryable: false };
-        let Ok(stream) = StreamName::new(kinds::text(&call.parameters, "streamName")) else {
-            return futures::future::ready(Err(failed("the stream's name is not valid".into()))).boxed();
-        };
-        let original = Original { topic: call.topic, payload: Bytes::new(), arrival, seed: 0, origin };
-        let kind = match decode::decode(&call.payload, arrival) {
-            Err(reason) if tenant_of(&stream).is_some() => rejected(reason),
-            _ => RecordKind::Telemetry,
-        };
-        let record = match self.record(kind, call.payload, &original) {
-            Ok(record) => record,
-            Err(refusal) => return futures::future::ready(Err(failed(refusal.to_string()))).boxed(),
-        };
-        self.append
-            .append(stream, vec![record])
-            .map(move |done| done.map(drop).map_err(|e| failed(e.to_string())))
-            .boxed()
-    }
 }
 
-fn count(kind: &str, ok: bool) {
-    let result = if ok { "ok" } else { "error" };
-    metrics::counter!("kilter_rule_actions_total", "kind" => kind.to_owned(), "result" => result).increment(1);
-}
-
-fn rejected(reason: Box<str>) -> RecordKind {
+pub(super) fn rejected(reason: Box<str>) -> RecordKind {
     metrics::counter!("kilter_ingest_rejected_total").increment(1);
     tracing::debug!(%reason, "message kept as rejected");
     RecordKind::Rejected(reason)
 }
 
 /// Whose message it is: of a telemetry topic, `tenants/<tenant>/devices/<thing>/…`, the thing that it names; of
-/// others the client's thing, or whatever names the client.
+/// others the client's thing, or whatever names the client; of an operator's, the topic.
 fn thing_of(topic: &str, client: Option<&Client>) -> Result<ThingName, Refusal> {
-    if topic.starts_with("tenants/") || client.is_none() {
+    if topic.starts_with("tenants/") {
         let named = topic.split('/').nth(3).and_then(|name| ThingName::new(name).ok());
         return named.ok_or_else(|| Refusal {
             kind: RefusalKind::InvalidTopic,
             reason: format!("topic {topic:?} names no thing in its fourth level"),
         });
     }
-    let identity = client.map(|client| &client.0).expect("a missing client was answered above");
+    let Some(Client(identity)) = client else { return Ok(thing_named(topic)) };
     let thing = identity.thing.as_ref().map(|(_, thing)| thing.clone());
     let named = thing.or_else(|| ThingName::new(&identity.client_id).ok());
     Ok(named.unwrap_or_else(|| {

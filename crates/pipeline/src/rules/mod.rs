@@ -4,6 +4,7 @@
 mod action;
 mod admin;
 mod builtin;
+mod carry;
 mod engine;
 mod functions;
 mod kinds;

@@ -1,5 +1,8 @@
 //! Rules at work: what is kept, what is carried out, what is said when something fails.
 
+mod changing;
+mod failing;
+
 use super::{Engine, Origin, Rule, RuleAdmin};
 use crate::{
     append::Appender,
@@ -79,6 +82,7 @@ impl RuleRoles for NoRoles {
 }
 
 struct House {
+    clock: FakeClock,
     table: Arc<MemoryTable>,
     stream: Arc<MemoryStream>,
     engine: Arc<Engine>,
@@ -94,9 +98,16 @@ fn tenant() -> TenantId {
 }
 
 fn house() -> House {
+    let house = house_without_log();
+    house.engine.log_to(LogWriter::start(house.logs.clone()).unwrap());
+    house
+}
+
+fn house_without_log() -> House {
     let table = Arc::new(MemoryTable::new());
     let stream = Arc::new(MemoryStream::new());
-    let clock = Arc::new(FakeClock::default());
+    let fake = FakeClock::default();
+    let clock = Arc::new(fake.clone());
     let registry = Arc::new(Registry::open(table.clone()).unwrap());
     for name in ["anomaly-stream-t1", "other"] {
         stream.create(&StreamName::new(name).unwrap(), 1).unwrap();
@@ -105,16 +116,21 @@ fn house() -> House {
     registry.change::<(), RegistryError>(|_| Ok((vec![Change::Tenant(known)], ()))).unwrap();
     let append = Arc::new(Appender::open(stream.clone(), &*table).unwrap());
     let site = Site { region: "us-east-1".into(), account: "123456789012".into() };
-    let engine = Arc::new(Engine::new(registry.clone(), append, clock.clone(), site));
+    let mut engine = Engine::new(registry.clone(), append, clock.clone(), site);
+    let paused = fake.clone();
+    engine.pause = Box::new(move |wait| {
+        paused.advance(wait);
+        futures::future::ready(()).boxed()
+    });
+    let engine = Arc::new(engine);
     let logs = Arc::new(TableLogs::open(table.clone(), clock.clone()).unwrap());
-    engine.log_to(LogWriter::start(logs.clone()).unwrap());
     let outbox = Arc::new(Door::default());
     let door: Arc<dyn Deliver> = outbox.clone();
     engine.deliver_through(&door);
     let target = Arc::new(Target::default());
     engine.add_target(target.clone());
     let admin = RuleAdmin { registry, engine: engine.clone(), clock };
-    House { table, stream, engine, admin, logs, door, outbox, target }
+    House { clock: fake, table, stream, engine, admin, logs, door, outbox, target }
 }
 
 fn payload(sql: &str, actions: Value) -> RulePayload {
@@ -137,11 +153,29 @@ impl House {
     }
 
     async fn publish(&self, topic: &str, body: &str) {
+        self.try_publish(topic, body).await.unwrap();
+    }
+
+    /// Resolves as the acknowledgement would.
+    async fn try_publish(&self, topic: &str, body: &str) -> Result<(), StreamError> {
         let (rules, seen) = self.engine.rules_for(topic);
         let body = Bytes::copy_from_slice(body.as_bytes());
         let now = Timestamp::from_nanos(1_767_225_600_123_456_789);
         let routed = self.engine.route(&rules, &seen.into(), &body, None, &device(), now).unwrap();
-        self.engine.keep(routed).await.unwrap();
+        self.engine.keep(routed).await
+    }
+
+    /// A rule with an error action that publishes on `errors`.
+    fn rule_with_errors(&self, name: &str, sql: &str, actions: Value) {
+        let mut rule = payload(sql, actions);
+        rule.error_action = serde_json::from_value(json!({"republish": {"topic": "errors"}})).unwrap();
+        self.admin.create(name, rule).unwrap();
+    }
+
+    /// What error actions have published.
+    fn errors(&self) -> Vec<Value> {
+        let told = std::mem::take(&mut *self.outbox.0.lock().unwrap());
+        told.iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect()
     }
 
     fn records(&self, stream: &str) -> Vec<NewRecord> {

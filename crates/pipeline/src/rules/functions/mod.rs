@@ -13,7 +13,7 @@ mod time;
 
 pub use message::{trace_id_of, uuid};
 
-use super::sql::{Evaluation, value::Value};
+use super::sql::{Evaluation, Expr, value::Value};
 use regex::{Regex, RegexBuilder};
 use std::borrow::Cow;
 
@@ -169,6 +169,16 @@ pub fn find(name: &str) -> Result<&'static Function, String> {
         true => format!("{name}() asks another service for each message, which rules here do not do"),
         false => format!("there is no function {name}()"),
     })
+}
+
+/// Why a call that AWS knows is refused here.
+pub fn not_here(function: &Function, arguments: &[Expr]) -> Option<String> {
+    match (function.name, arguments.get(1)) {
+        ("decode", Some(Expr::Literal(Value::Text(scheme)))) if scheme.eq_ignore_ascii_case("proto") => Some(
+            "decode(…, 'proto') reads its description of the message from S3, which rules here do not do".to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 pub fn regex(pattern: &str) -> Option<Regex> {

@@ -63,6 +63,8 @@ const TABLE: &[(&str, &str)] = &[
     ("concat([1, 2, 3], 'hello', [4, 5, 6])", "[1,2,3,\"hello\",4,5,6]"),
     ("concat('con', 'cat')", "\"concat\""),
     ("concat(1, 'hello')", "\"1hello\""),
+    ("concat('he', 'is', 'man')", "\"heisman\""),
+    ("concat(1, 2)", "undefined"),
     ("concat('he', missing)", "undefined"),
     ("cos(0)", "1"),
     ("cosh(2.3)", "5.037220649268761"),

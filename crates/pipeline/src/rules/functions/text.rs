@@ -39,8 +39,11 @@ pub fn concat(arguments: &Arguments<'_>) -> Value {
         }
         return Value::Array(all);
     }
+    if !values.iter().any(|value| matches!(**value, Value::Text(_))) {
+        return Value::Undefined;
+    }
     let texts: Option<Vec<_>> = (0..values.len()).map(|index| arguments.text(index)).collect();
-    defined(texts.filter(|texts| !texts.is_empty()), |texts| Value::Text(texts.concat()))
+    defined(texts, |texts| Value::Text(texts.concat()))
 }
 
 pub fn index_of(arguments: &Arguments<'_>) -> Value {

@@ -19,6 +19,9 @@ pub const STEPS_MAX: u64 = 500_000;
 /// Longest text or JSON that an expression may make: a message's largest payload, base64 and all.
 pub const TEXT_BYTES_MAX: usize = 256 << 10;
 
+/// Largest payload that a statement may make: a record's of a stream.
+pub const RESULT_BYTES_MAX: usize = 1 << 20;
+
 /// What is known of a message.
 #[derive(Debug, Clone)]
 pub struct Message<'m> {
@@ -43,6 +46,8 @@ pub enum EvalError {
     NotJson(String),
     #[error("the statement took more than {STEPS_MAX} steps on this message: make it simpler, or its arrays shorter")]
     TooMuch,
+    #[error("the statement made {0} bytes of this message, and at most {RESULT_BYTES_MAX} are taken: select less")]
+    TooLarge(usize),
 }
 
 /// What SELECT made of a message.
@@ -131,13 +136,22 @@ impl<'m> Evaluation<'m> {
     }
 
     fn finish(&self, outcome: Outcome) -> Result<Outcome, EvalError> {
-        if self.exhausted() { Err(EvalError::TooMuch) } else { Ok(outcome) }
+        match outcome {
+            _ if self.exhausted() => Err(EvalError::TooMuch),
+            Outcome::Payload(made) if made.len() > RESULT_BYTES_MAX => Err(EvalError::TooLarge(made.len())),
+            outcome => Ok(outcome),
+        }
     }
 
     /// An expression on the message, outside of any query: that of a substitution template.
     pub fn value(&self, expr: &Expr) -> Result<Value, EvalError> {
+        self.not_json.set(false);
         let value = self.eval(expr, None).into_owned();
-        if self.exhausted() { Err(EvalError::TooMuch) } else { Ok(value) }
+        match (self.exhausted(), self.not_json.get()) {
+            (true, _) => Err(EvalError::TooMuch),
+            (_, true) => Err(EvalError::NotJson(self.json().err().unwrap_or_default())),
+            _ => Ok(value),
+        }
     }
 
     fn select_from(&self, query: &Query, source: &Value, alias: Option<&str>, outer: Option<&Scope<'_>>) -> Value {

@@ -373,6 +373,9 @@ impl<'s> Parser<'s> {
         }
         let function = functions::find(&lower).map_err(|why| SqlError { why, ..place.clone() })?;
         let arguments = self.list(")")?;
+        if let Some(why) = functions::not_here(function, &arguments) {
+            return Err(SqlError { why, ..place });
+        }
         let (least, most) = function.arguments;
         if !(least..=most).contains(&arguments.len()) {
             let why = format!("{} takes {}, not {}", function.name, count(least, most), arguments.len());

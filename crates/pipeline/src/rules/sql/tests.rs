@@ -1,5 +1,7 @@
 //! Statements: the developer guide's examples, what is refused and where, and bounds.
 
+mod reference;
+
 use super::{
     DEPTH_MAX, EvalError, Evaluation, Message, Outcome, SQL_BYTES_MAX, parse_expression, parse_statement, value::Value,
 };
@@ -217,6 +219,7 @@ fn what_cannot_be_read_is_refused_with_its_place() {
         ("SELECT 'abc FROM x", "no closing quote"),
         ("SELECT nope(1) FROM 'a'", "there is no function nope()"),
         ("SELECT get_thing_shadow('a', 'b') FROM 'a'", "asks another service"),
+        ("SELECT decode(*, 'proto', 'b', 'k', 'f', 'M') FROM 'a'", "from S3, which rules here do not"),
         ("SELECT abs() FROM 'a'", "abs takes one argument, not 0"),
         ("SELECT substring('a') FROM 'a'", "substring takes 2 to 3 arguments, not 1"),
         ("SELECT cast(1 AS blob) FROM 'a'", "not a type"),
