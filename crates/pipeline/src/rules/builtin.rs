@@ -22,8 +22,8 @@ use std::{
 
 /// How often rules may publish one message again: more is a loop.
 pub const HOPS_MAX: u8 = 5;
-/// Largest message that rules publish: the largest that a device may.
-const PAYLOAD_BYTES_MAX: usize = 128 << 10;
+/// Largest message that rules publish: what is said of a failure holds a device's largest in Base64.
+const PAYLOAD_BYTES_MAX: usize = 256 << 10;
 /// Metrics that rules may make: each is a line of `/metrics` for ever.
 const GAUGES_MAX: usize = 1_000;
 

@@ -397,7 +397,7 @@ fn rules_of_earlier_versions_are_read() {
 }
 
 #[test]
-fn thousands_of_rules_cost_what_the_matching_ones_cost() {
+fn of_thousands_of_rules_only_those_that_match_are_met() {
     let house = house();
     let rules = (0..2_000).map(|i| {
         let kinesis = json!([{"kinesis": {"streamName": "other"}}]);
@@ -410,16 +410,4 @@ fn thousands_of_rules_cost_what_the_matching_ones_cost() {
     house.admin.registry.change::<(), RegistryError>(|_| Ok((rules.collect(), ()))).unwrap();
     let state = house.admin.registry.state();
     assert_eq!(state.rules_matching("p/1234/x").iter().map(|rule| &*rule.name).collect::<Vec<_>>(), ["r1234"]);
-    let cost = |rules: &dyn Fn() -> usize| {
-        let began = std::time::Instant::now();
-        (0..2_000).for_each(|_| assert_eq!(rules(), 1));
-        began.elapsed()
-    };
-    let tree = cost(&|| state.rules_matching("p/1234/x").len());
-    let each = cost(&|| {
-        let matches =
-            |rule: &&Arc<super::CompiledRule>| kilter_core::topics::matches(rule.topic_filter().unwrap(), "p/1234/x");
-        state.rules.values().filter(matches).count()
-    });
-    assert!(tree * 20 < each, "in the tree {tree:?}, one after the other {each:?}");
 }

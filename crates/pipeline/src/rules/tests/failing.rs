@@ -120,7 +120,11 @@ async fn what_is_too_large_or_empty_is_a_failure_that_says_so() {
     );
     let stream = json!([{"kinesis": {"streamName": "anomaly-stream-t1"}}]);
     house.rule("kept", &format!("SELECT {doubled} FROM '{TELEMETRY}'"), stream);
-    house.rule_with_errors("again", "SELECT b AS b1, b AS b2 FROM 'a/2'", json!([{"republish": {"topic": "b"}}]));
+    house.rule_with_errors(
+        "again",
+        "SELECT b AS b1, b AS b2, b AS b3 FROM 'a/2'",
+        json!([{"republish": {"topic": "b"}}]),
+    );
     house.rule_with_errors(
         "key",
         "SELECT 1 AS x FROM 'a/2'",
@@ -130,7 +134,7 @@ async fn what_is_too_large_or_empty_is_a_failure_that_says_so() {
     let body = json!({"b": "x".repeat(130_000)}).to_string();
     for (topic, whys) in [
         ("a/1", &["and at most 1048576 are taken"][..]),
-        ("a/2", &["are more than the 131072", "more than 256 characters"]),
+        ("a/2", &["are more than the 262144", "more than 256 characters"]),
         ("a/3", &["it is empty"]),
     ] {
         house.publish(topic, &body).await;
