@@ -134,7 +134,7 @@ impl Exact {
                 Some(Packet::PubComp(ack(id)))
             }
             Packet::PingResp => None,
-            other => panic!("{} is not for this device", other.name()),
+            other => panic!("{other:?} is not for this device"),
         }
     }
 
