@@ -110,9 +110,8 @@ impl Node {
         let objects = Arc::new(Replicating::new(disk.clone()));
         let lake = Arc::new(Lake::open(objects.clone(), &config.site.region)?);
         let (port, site): (Arc<dyn Stream>, _) = (stream.clone(), config.site.clone());
-        let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone())
-            .context("the streams' ends cannot be read")?;
-        let ingest = Arc::new(ingest);
+        let ingest = PipelineIngest::open(registry.clone(), port.clone(), &*table, clock.clone(), site.clone());
+        let ingest = Arc::new(ingest.context("the streams' ends cannot be read")?);
         let (log_groups, logs, iam) = around_rules(&ingest, &table, &objects, &clock, config)?;
         let (gate, live) = (Arc::new(RwLock::new(())), Live::default());
         let resources = PipelineResources::open(ResourcePorts {
@@ -126,6 +125,7 @@ impl Node {
         });
         let control = Arc::new(PipelineControl {
             resources: Arc::new(resources?),
+            roles: Arc::new(iam.clone()),
             registry: registry.clone(),
             ingest: ingest.clone(),
             stream: port.clone(),

@@ -13,6 +13,7 @@ use kilter_core::{
     AlertBudget, Certificate, CertificateId, CertificateStatus, CertificateView, IssuedIdentity, PolicyRecord,
     PolicyView, Removed, RuleView, Tags, TenantId, TenantView, Thing, ThingName, ThingView, Timestamp,
     ports::{
+        action::RuleRoles,
         clock::Clock,
         control::{Control, ControlError, ControlErrorKind, OnboardRequest, Onboarded, VALID_HOURS_DEFAULT},
         stream::{Stream, StreamError, StreamErrorKind},
@@ -42,6 +43,7 @@ pub struct PipelineControl {
     pub lake: Arc<Lake>,
     pub authority: Arc<Authority>,
     pub resources: Arc<PipelineResources>,
+    pub roles: Arc<dyn RuleRoles>,
     pub clock: Arc<dyn Clock>,
     pub site: Site,
     /// Held for writing while a tenant is removed.
@@ -213,6 +215,9 @@ impl PipelineControl {
         self.resources.place_stream(&stream, shards)?;
         if self.lake.create_bucket(tenant)? {
             created.push(format!("lake prefix {}/{tenant}/", tenant.bucket(&self.site.region)));
+        }
+        if let Some(role) = self.roles.provide().map_err(|why| ControlError::new(ControlErrorKind::Internal, why))? {
+            created.push(format!("role {role}"));
         }
         let now = self.clock.now();
         let (table, topic) = (tenant.table(), tenant.alert_topic());

@@ -47,4 +47,10 @@ pub struct ActionError {
 pub trait RuleRoles: Send + Sync {
     /// `Err`: why not, in words. `action` as in `kinesis:PutRecord`, `resource` an ARN. Quick, asks nobody.
     fn may(&self, role_arn: &str, action: &str, resource: &str) -> Result<(), String>;
+
+    /// Makes the role for the rules of tenants where there is none; answers its name if it did. Blocking, durable on
+    /// return. `Err`: why not, in words.
+    fn provide(&self) -> Result<Option<String>, String> {
+        Ok(None)
+    }
 }

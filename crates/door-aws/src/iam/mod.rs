@@ -76,6 +76,11 @@ impl RuleRoles for Iam {
         }
         Err(format!("role {name} does not allow {action} on {resource}: add it with `aws iam put-role-policy`"))
     }
+
+    fn provide(&self) -> Result<Option<String>, String> {
+        let made = roles::provide(&self.0).map_err(|error| error.to_string())?;
+        Ok(made.then(|| roles::RULE_ROLE.to_owned()))
+    }
 }
 
 impl Inner {

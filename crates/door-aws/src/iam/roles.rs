@@ -3,7 +3,7 @@
 use super::{Inner, store, store::Role};
 use crate::{AwsError, form::Form, keys::random_letters, policy::Policy, uri, xml::Xml};
 use axum::http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const NAME_CHARS_MAX: usize = 64;
@@ -13,6 +13,9 @@ const TAGS_MAX: usize = 50;
 const TRUST_BYTES_MAX: usize = 8_192;
 const PAGE: usize = 100;
 const SESSION_SECONDS: u32 = 3_600;
+
+/// What the actions of tenants' rules assume, by the cookbook's name.
+pub const RULE_ROLE: &str = "iot-rule-actions-role";
 
 pub struct Request<'a> {
     pub iam: &'a Inner,
@@ -32,6 +35,42 @@ fn conflict(code: &str, message: String) -> AwsError {
 fn no_such(what: &str, name: &str) -> AwsError {
     AwsError::new("NoSuchEntity", format!("The {what} with name {name} cannot be found."))
         .with_status(StatusCode::NOT_FOUND)
+}
+
+fn new_id() -> Result<String> {
+    let letters = random_letters(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 17).map_err(AwsError::internal)?;
+    Ok(format!("AROA{letters}"))
+}
+
+/// Makes [`RULE_ROLE`] where it is missing: IoT may assume it, to put records into tenants' streams and to invoke their
+/// scoring functions. One that is there stays as it is.
+pub fn provide(iam: &Inner) -> Result<bool> {
+    let mut roles = iam.lock();
+    if roles.contains_key(RULE_ROLE) {
+        return Ok(false);
+    }
+    let trust = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "iot.amazonaws.com"}, "Action": "sts:AssumeRole"}]});
+    let account = &iam.account;
+    let actions = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["kinesis:PutRecord", "kinesis:PutRecords"],
+         "Resource": format!("arn:aws:kinesis:*:{account}:stream/anomaly-stream-*")},
+        {"Effect": "Allow", "Action": "lambda:InvokeFunction",
+         "Resource": format!("arn:aws:lambda:*:{account}:function:score-telemetry-*")}]});
+    let role = Role {
+        name: RULE_ROLE.to_owned(),
+        id: new_id()?,
+        path: "/".to_owned(),
+        created: iam.clock.now(),
+        description: "What the actions of tenants' rules may do".to_owned(),
+        session_seconds_max: SESSION_SECONDS,
+        trust: trust.to_string(),
+        policies: BTreeMap::from([("rule-actions".to_owned(), actions.to_string())]),
+        tags: BTreeMap::new(),
+    };
+    store::save(&*iam.table, &role)?;
+    roles.insert(RULE_ROLE.to_owned(), role);
+    Ok(true)
 }
 
 impl Request<'_> {
@@ -119,7 +158,7 @@ impl Request<'_> {
         let session = session.map_err(|_| invalid("MaxSessionDuration must be a number of seconds"))?;
         let role = Role {
             name: name.to_owned(),
-            id: format!("AROA{}", random_letters(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 17).map_err(AwsError::internal)?),
+            id: new_id()?,
             path: path.to_owned(),
             created: self.iam.clock.now(),
             description: self.form.get("Description").unwrap_or_default().chars().take(1_000).collect(),

@@ -51,3 +51,28 @@ fn a_rule_is_held_to_its_role() {
     ask(&iam, &[("Action", "DeleteRole"), ("RoleName", "writer")]).unwrap();
     assert!(may(&open()).is_err());
 }
+
+#[test]
+fn the_role_of_tenants_rules_is_made_once_and_left_as_it_is() {
+    let table = Arc::new(MemoryTable::new());
+    let open = || Iam::open(table.clone(), Arc::new(FakeClock::default()), "123456789012").unwrap();
+    let iam = open();
+    assert_eq!(iam.provide().unwrap().as_deref(), Some("iot-rule-actions-role"));
+    let arn = "arn:aws:iam::123456789012:role/iot-rule-actions-role";
+    let stream = "arn:aws:kinesis:us-east-1:123456789012:stream/anomaly-stream-tenant001";
+    iam.may(arn, "kinesis:PutRecord", stream).unwrap();
+    assert!(iam.may(arn, "kinesis:DeleteStream", stream).is_err());
+    assert!(iam.may(arn, "kinesis:PutRecord", "arn:aws:kinesis:us-east-1:123456789012:stream/other").is_err());
+    ask(
+        &iam,
+        &[
+            ("Action", "UpdateAssumeRolePolicy"),
+            ("RoleName", "iot-rule-actions-role"),
+            ("PolicyDocument", &TRUST.replace("iot.", "s3.")),
+        ],
+    )
+    .unwrap();
+    let again = open();
+    assert_eq!(again.provide().unwrap(), None);
+    assert!(again.may(arn, "kinesis:PutRecord", stream).unwrap_err().contains("does not trust"));
+}

@@ -217,7 +217,9 @@ fn sighup_renews_certificate_and_authority_under_open_sessions() {
     let opened = server.log().iter().filter(|line| line["message"] == "MQTT: connected").count();
     assert_eq!(opened, 1, "the session was open all the while");
 
-    aws.run(&["sts", "get-caller-identity"]);
+    // Onboarding has made it.
+    let role = aws.run(&["iam", "get-role", "--role-name", "iot-rule-actions-role"]);
+    assert_eq!(role["Role"]["Arn"], "arn:aws:iam::123456789012:role/iot-rule-actions-role");
     let out = installation.certificates();
     fs::write(out.join("AmazonRootCA1.pem"), read("ca.pem")).unwrap();
     assert!(speaks(&out, &server, "later"), "a certificate of the authority before");

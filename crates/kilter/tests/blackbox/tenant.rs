@@ -42,6 +42,7 @@ fn onboarding_without_a_server() {
         "lake prefix iot-data-lake-tenant001",
         "alert topic alerts-tenant001",
         "policy ",
+        "role iot-rule-actions-role",
         "rule telemetry_to_kinesis_tenant001",
         "thing tenant001-device1",
         "thing tenant001-device2",
