@@ -163,7 +163,8 @@ fn certificate(thing: &ThingView, now: Timestamp) -> Option<Finding> {
         return Some(Finding::new(format!("thing {name} cannot connect"), cause, fix));
     }
     (last < now.plus_seconds(EXPIRY_SECONDS)).then(|| {
-        Finding::new(format!("thing {name} will not connect for long"), format!("its certificate ends at {last}"), fix)
+        let (symptom, fix) = (format!("thing {name} will not connect for long"), format!("kilter cert rotate {name}"));
+        Finding::new(symptom, format!("its certificate ends at {last}"), fix)
     })
 }
 
