@@ -162,7 +162,7 @@ fn what_is_not_allowed_is_refused_and_the_log_says_why() {
 }
 
 /// Ends with the test.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
