@@ -12,6 +12,7 @@ use crate::{
     tls::{self, TlsIdentity, TlsSetupError},
     websocket, wills,
 };
+use futures::{FutureExt, future::BoxFuture};
 use kilter_core::ports::{
     clock::Clock,
     deliver::Deliver,
@@ -27,7 +28,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::spawn_blocking,
     time::{Instant, interval, sleep, timeout},
 };
@@ -278,21 +279,39 @@ impl Accepting {
         let (acceptor, revision) = (self.tls.acceptor(speaks), self.revision.clone());
         self.tasks.spawn(async move {
             let _connection = connection;
-            let Some((stream, peer)) = greet(&shared, acceptor, stream, peer, revision).await else { return };
-            if speaks == Speaks::Mqtt || tls::speaks_mqtt(stream.get_ref().1.alpn_protocol()) {
-                return Box::pin(Connection::new(shared, stream, peer, Some(half_open)).run()).await;
-            }
-            let handshake = timeout(shared.config.connect_time_max, Box::pin(websocket::accept(stream))).await;
-            match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => Box::pin(Connection::new(shared, stream, peer, Some(half_open)).run()).await,
-                Err(error) => {
-                    let certificate = Some(&peer.principal.certificate);
-                    let subject = Subject { peer: peer.address, client_id: "", certificate };
-                    let why = format!("what came is not MQTT over WebSocket: {error}");
-                    shared.refusals.report(Kind::Protocol, subject, &why);
-                }
+            let begun = Box::pin(async move {
+                let (stream, peer) = greet(&shared, acceptor, stream, peer, revision).await?;
+                begin(shared, stream, peer, half_open, speaks).await
+            });
+            // An idle connection holds no room for its greeting.
+            if let Some(serving) = begun.await {
+                serving.await;
             }
         });
+    }
+}
+
+/// What serves the client from now on; `None` when what it speaks is not MQTT.
+async fn begin(
+    shared: Arc<Shared>,
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    half_open: OwnedSemaphorePermit,
+    speaks: Speaks,
+) -> Option<BoxFuture<'static, ()>> {
+    if speaks == Speaks::Mqtt || tls::speaks_mqtt(stream.get_ref().1.alpn_protocol()) {
+        return Some(Connection::new(shared, stream, peer, Some(half_open)).run().boxed());
+    }
+    let handshake = timeout(shared.config.connect_time_max, websocket::accept(stream)).await;
+    match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => Some(Connection::new(shared, stream, peer, Some(half_open)).run().boxed()),
+        Err(error) => {
+            let certificate = Some(&peer.principal.certificate);
+            let subject = Subject { peer: peer.address, client_id: "", certificate };
+            let why = format!("what came is not MQTT over WebSocket: {error}");
+            shared.refusals.report(Kind::Protocol, subject, &why);
+            None
+        }
     }
 }
 
@@ -316,7 +335,7 @@ async fn greet(
     let refuse = |why: &str| shared.refusals.report(Kind::Handshake, subject, why);
     let handshake = select! {
         () = shared.shutdown.cancelled() => return None,
-        handshake = timeout(shared.config.handshake_time_max, Box::pin(acceptor.accept(stream))) => handshake,
+        handshake = timeout(shared.config.handshake_time_max, acceptor.accept(stream)) => handshake,
     };
     let stream = match handshake {
         Ok(Ok(stream)) => stream,

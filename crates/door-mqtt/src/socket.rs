@@ -4,13 +4,14 @@ use bytes::{Buf, BytesMut};
 use std::{
     future::poll_fn,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-/// What an idle connection keeps for reading.
+/// What is read at once while little comes: on the stack, so that an idle connection keeps nothing for it.
 const READ_BYTES_MIN: usize = 2 * 1024;
 /// What a busy one grows to: four TLS records in one turn.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -83,8 +84,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if self.inbound.is_empty() && self.inbound.capacity() > 2 * self.read_bytes {
             self.inbound = BytesMut::new();
         }
-        self.inbound.reserve(self.read_bytes);
-        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbound))?;
+        let read = if self.read_bytes == READ_BYTES_MIN {
+            let mut space = [MaybeUninit::uninit(); READ_BYTES_MIN];
+            let mut little = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut little))?;
+            self.inbound.extend_from_slice(little.filled());
+            little.filled().len()
+        } else {
+            self.inbound.reserve(self.read_bytes);
+            ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbound))?
+        };
         if read >= self.read_bytes {
             self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
         } else if read < self.read_bytes / 4 {

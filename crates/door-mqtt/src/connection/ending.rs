@@ -105,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         first
     }
 
-    pub(super) async fn finish(mut self, end: End) {
+    pub(super) async fn finish(&mut self, end: End) {
         match end.refusal {
             Some(kind) => self.report(kind, &end.why),
             None => info!(peer = %self.peer.address, client_id = %self.client_id, why = %end.why, "MQTT: disconnected"),

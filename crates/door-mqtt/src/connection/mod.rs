@@ -120,9 +120,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// What does not last as long as the connection is boxed: an idle one holds no room for it.
     pub async fn run(mut self) {
         let end = self.serve().await;
-        self.finish(end).await;
+        Box::pin(self.finish(end)).await;
     }
 
     fn now(&self) -> Duration {
@@ -155,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match self.take_packets() {
                 Taken::All => {}
                 Taken::Ended(end) => return end,
-                Taken::Connect(request) => match self.connect(request).await {
+                Taken::Connect(request) => match Box::pin(self.connect(request)).await {
                     None => {
                         wake = self.member.as_ref().map_or(wake, |member| Arc::clone(&member.kept.wake));
                         continue;
@@ -179,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let reading = self.session.outbox().len() < OUTBOX_BYTES_MAX && self.has_room() && throttled.is_none();
             let ended = select! {
                 biased;
-                () = &mut stop => return self.drain().await,
+                () = &mut stop => return Box::pin(self.drain()).await,
                 reason = &mut kicked => Some(self.kicked(reason)),
                 outcome = self.waiting.next() => self.settle(outcome),
                 Ok(()) = revision.changed() => self.identify_again(),

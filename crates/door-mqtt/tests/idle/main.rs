@@ -17,7 +17,7 @@ use std::{
 };
 
 const CONNECTIONS: usize = 300;
-const BYTES_EACH_MAX: usize = 30 * 1024;
+const BYTES_EACH_MAX: usize = 20 * 1024;
 /// Set for the process that holds the client ends.
 const ROLE: &str = "KILTER_TEST_IDLE_CLIENTS";
 
