@@ -27,6 +27,7 @@ fn records(count: usize) -> Vec<NewRecord> {
     let record = |i: usize| NewRecord {
         kind: RecordKind::Telemetry,
         partition_key: format!("pump-{}", i % 6).into(),
+        hash_key: None,
         thing: ThingName::new("pump-1").expect("the name is valid"),
         thing_sequence: i as u64,
         arrival: Timestamp::from_seconds(1_767_225_600),

@@ -116,6 +116,7 @@ fn any_record() -> impl Strategy<Value = NewRecord> {
         |(kind, thing, thing_sequence, arrival, topic, data)| NewRecord {
             kind,
             partition_key: thing.as_str().into(),
+            hash_key: None,
             thing,
             thing_sequence,
             arrival,

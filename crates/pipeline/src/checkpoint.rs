@@ -104,8 +104,8 @@ impl Progress {
         Ok(self.get(table, CHECKPOINT)?.unwrap_or_default())
     }
 
-    pub fn counts(&self, table: &dyn Table, thing: &ThingName) -> Result<Counts, CheckpointError> {
-        Ok(self.get(table, &counts_key(thing))?.unwrap_or_default())
+    pub fn counts(&self, table: &dyn Table, thing: &ThingName) -> Result<Option<Counts>, CheckpointError> {
+        self.get(table, &counts_key(thing))
     }
 
     pub fn snapshot(&self, table: &dyn Table, thing: &ThingName) -> Result<Option<Snapshot>, CheckpointError> {

@@ -201,15 +201,17 @@ impl PipelineControl {
         let tenant = &request.tenant;
         let mut created = Vec::new();
         let known = self.registry.state().tenants.get(tenant).cloned();
-        let shards = request.shards.or(known.as_ref().map(|t| t.shards)).unwrap_or(1);
+        let stream = tenant.stream();
+        // Splits and merges may have changed what was asked for once.
+        let there = self.stream.describe(&stream).ok().map(|view| view.shards.open().len() as u32);
+        let shards = request.shards.or(there).or(known.as_ref().map(|t| t.shards)).unwrap_or(1);
         if shards == 0 || shards > SHARDS_MAX {
             let message = format!("a stream cannot have {shards} shards: choose 1 to {SHARDS_MAX}");
             return Err(ControlError::new(ControlErrorKind::Invalid, message).into());
         }
         let budget = request.budget.or(known.as_ref().map(|t| t.budget)).unwrap_or_default();
         check_budget(budget)?;
-        let stream = tenant.stream();
-        if !self.stream.list()?.iter().any(|(name, _)| *name == stream) {
+        if there.is_none() {
             created.push(format!("stream {stream} with {shards} shard(s)"));
         }
         self.resources.place_stream(&stream, shards)?;
@@ -230,7 +232,7 @@ impl PipelineControl {
                 None => {
                     made.extend([format!("tenant {tenant}"), format!("table {table}"), format!("alert topic {topic}")])
                 }
-                Some(there) if *there != wanted => {
+                Some(there) if there.budget != budget => {
                     made.push(format!("alert budget {} per asset and week", budget.per_asset_and_week))
                 }
                 Some(_) => {}

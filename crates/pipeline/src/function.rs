@@ -53,8 +53,8 @@ impl ScoringFunctions {
         let config = (self.config_for)(tenant, thing);
         let name = tenant.stream();
         let shards = self.stream.list().map_err(internal)?.into_iter().find(|(known, _)| *known == name);
-        // A thing's records are in one shard, and its state is kept with that.
-        for shard in (0..shards.map_or(0, |(_, shards)| shards)).map(ShardId) {
+        // A thing's state is kept with the shard of its records: a child's is newer than its parents'.
+        for shard in (0..shards.map_or(0, |(_, shards)| shards)).rev().map(ShardId) {
             let stored: Result<_, CheckpointError> = Progress::of(&name, shard).snapshot(&*self.table, thing);
             if let Some(Snapshot { state, .. }) = stored.map_err(internal)? {
                 return ThingState::restore(tenant.clone(), thing.clone(), config, &state).map_err(internal);
@@ -86,6 +86,7 @@ impl Functions for ScoringFunctions {
         let record = NewRecord {
             kind: RecordKind::Telemetry,
             partition_key: thing.as_str().into(),
+            hash_key: None,
             topic: tenant.telemetry_topic(&thing).into(),
             thing,
             thing_sequence: 0,

@@ -26,7 +26,7 @@ use kilter_core::{
     },
     time_in_words,
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The parts of an ARN that are the installation's own.
 #[derive(Debug, Clone)]
@@ -167,6 +167,20 @@ impl PipelineIngest {
             }
         }
         Ok(false)
+    }
+
+    /// With the positions, those of shards that have come since.
+    fn with_children(&self, since: &[(StreamName, ShardId, Offset)]) -> Vec<(StreamName, ShardId, Offset)> {
+        let mut all = since.to_vec();
+        for name in since.iter().map(|(name, ..)| name).collect::<BTreeSet<_>>() {
+            let known = since.iter().filter(|(stream, ..)| stream == name).map(|(_, shard, _)| shard.0 + 1).max();
+            let mut shard = ShardId(known.unwrap_or_default());
+            while let Ok(bounds) = self.append.stream.bounds(name, shard) {
+                all.push((name.clone(), shard, bounds.first));
+                shard = ShardId(shard.0 + 1);
+            }
+        }
+        all
     }
 
     /// Forgets a stream that was deleted.
@@ -333,6 +347,7 @@ impl Ingest for PipelineIngest {
         let origin = Origin { client: Some(client.clone()), hops: 0 };
         let mut routed = self.route(&self.meet(&message.topic), &message, &origin, arrival)?;
         let mut missing = Vec::new();
+        let since = self.with_children(since);
         for (name, record) in std::mem::take(&mut routed.records) {
             if !self.has_record(&record, since.iter().filter(|(stream, ..)| *stream == name))? {
                 missing.push((name, record));

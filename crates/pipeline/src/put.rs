@@ -31,8 +31,9 @@ impl Put for PipelinePut {
             // A nanosecond apart: without times of their own, records of one batch would be duplicates of each other.
             let arrival = Timestamp::from_nanos(now.as_nanos().saturating_add(count as i64));
             let kind = if scored { kind_of(&record.data, arrival) } else { RecordKind::Telemetry };
-            let (thing, partition_key) = (thing_named(&record.partition_key), record.partition_key);
-            NewRecord { kind, partition_key, thing, thing_sequence: 0, arrival, topic: "".into(), data: record.data }
+            let PutRecord { partition_key, hash_key, data } = record;
+            let thing = thing_named(&partition_key);
+            NewRecord { kind, partition_key, hash_key, thing, thing_sequence: 0, arrival, topic: "".into(), data }
         });
         self.append.append(stream.clone(), records.collect())
     }

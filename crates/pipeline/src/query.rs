@@ -1,7 +1,7 @@
 //! What operators may read: the inventory from the registry, the results from the table.
 
 use crate::{
-    checkpoint::Progress,
+    checkpoint::{Counts, Progress},
     control::{Failure, tenant_view, thing_view, unknown_tenant, unknown_thing},
     ingest::Site,
     live::Live,
@@ -87,34 +87,25 @@ impl PipelineQuery {
 
     fn ledger_of(&self, tenant: &TenantId) -> Result<Vec<LedgerLine>, Failure> {
         let name = tenant.stream();
-        let mut lines = Vec::new();
+        // A thing's records lie in several shards where one took over from another.
+        let mut lines: BTreeMap<ThingName, LedgerLine> = BTreeMap::new();
         for shard in (0..self.shards(tenant)?).map(ShardId) {
             let progress = Progress::of(&name, shard);
-            let (checkpoint, counts) = {
+            let (checkpoint, mut counts) = {
                 let _alone = self.gate.write().expect("no holder of the gate panics");
                 (progress.checkpoint(&*self.table)?, progress.all_counts(&*self.table)?)
             };
             let mut waiting = sequence::waiting(&*self.stream, &name, shard, checkpoint.next)?;
-            let mut counts: BTreeMap<ThingName, _> = counts;
             for thing in waiting.keys() {
                 counts.entry(thing.clone()).or_default();
             }
             for (thing, counts) in counts {
-                let Waiting { telemetry, rejected, last_sequence } = waiting.remove(&thing).unwrap_or_default();
-                lines.push(LedgerLine {
-                    tenant: tenant.clone(),
-                    thing,
-                    received: counts.received.max(last_sequence),
-                    stored: counts.scored + counts.late + telemetry,
-                    rejected: counts.rejected + rejected,
-                    scored: counts.scored,
-                    late: counts.late,
-                    waiting: telemetry,
-                });
+                let waiting = waiting.remove(&thing).unwrap_or_default();
+                let line = lines.entry(thing.clone()).or_insert_with(|| empty_line(tenant, thing));
+                count(line, &counts, &waiting);
             }
         }
-        lines.sort_by(|a, b| a.thing.cmp(&b.thing));
-        Ok(lines)
+        Ok(lines.into_values().collect())
     }
 
     fn tail(&self, tenant: &TenantId, limit: usize) -> Result<Vec<RecordView>, Failure> {
@@ -142,6 +133,21 @@ impl PipelineQuery {
         let surplus = views.len().saturating_sub(limit);
         Ok(views.split_off(surplus))
     }
+}
+
+fn empty_line(tenant: &TenantId, thing: ThingName) -> LedgerLine {
+    let tenant = tenant.clone();
+    LedgerLine { tenant, thing, received: 0, stored: 0, rejected: 0, scored: 0, late: 0, waiting: 0 }
+}
+
+/// Adds what one shard knows of the thing.
+fn count(line: &mut LedgerLine, counts: &Counts, waiting: &Waiting) {
+    line.received = line.received.max(counts.received).max(waiting.last_sequence);
+    line.stored += counts.scored + counts.late + waiting.telemetry;
+    line.rejected += counts.rejected + waiting.rejected;
+    line.scored += counts.scored;
+    line.late += counts.late;
+    line.waiting += waiting.telemetry;
 }
 
 fn parse<T: DeserializeOwned>(item: &Item) -> Result<T, Failure> {

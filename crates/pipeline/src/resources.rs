@@ -2,7 +2,7 @@
 //! were made one AWS command at a time as they come and go.
 
 use crate::{
-    checkpoint::{Checkpoint, Progress, table_of},
+    checkpoint::table_of,
     consumer::tenant_of,
     control::Failure,
     ingest::PipelineIngest,
@@ -104,11 +104,6 @@ impl PipelineResources {
         }
         let failed = |error: &dyn std::fmt::Display| StreamError::new(StreamErrorKind::Io, "create", error.to_string());
         let first = self.end_of(stream).map_err(|error| failed(&error))?;
-        if tenant_of(stream).is_some() && first > Offset(0) {
-            let start = Checkpoint { next: first, relearn_from: first };
-            let progress = (0..shards).map(|shard| Progress::of(stream, ShardId(shard)).write_checkpoint(&start));
-            self.table.commit(progress.collect()).map_err(|error| failed(&error))?;
-        }
         self.stream.create_from(stream, shards, first)
     }
 

@@ -31,7 +31,7 @@ impl Sequences {
         for shard in (0..shards).map(ShardId) {
             let progress = Progress::of(name, shard);
             for (thing, counts) in progress.all_counts(table)? {
-                sequences.0.insert(thing, counts.received);
+                sequences.reach(thing, counts.received);
             }
             let mut next = progress.checkpoint(table)?.next;
             next = next.max(stream.bounds(name, shard)?.first);
@@ -40,11 +40,17 @@ impl Sequences {
                 let Some(last) = records.last() else { break };
                 next = last.offset.next();
                 for r in records {
-                    sequences.0.insert(r.record.thing, r.record.thing_sequence);
+                    sequences.reach(r.record.thing, r.record.thing_sequence);
                 }
             }
         }
         Ok(sequences)
+    }
+
+    /// A thing's records may lie in several shards: a child's behind its parents'.
+    fn reach(&mut self, thing: ThingName, number: u64) {
+        let last = self.0.entry(thing).or_default();
+        *last = number.max(*last);
     }
 
     pub fn next(&mut self, thing: &ThingName) -> u64 {

@@ -258,6 +258,7 @@ mod tests {
             record: NewRecord {
                 kind: RecordKind::Telemetry,
                 partition_key: "pump1".into(),
+                hash_key: None,
                 thing: ThingName::new("pump1").unwrap(),
                 thing_sequence: offset + 1,
                 arrival: Timestamp::from_seconds(T0 + offset as i64),

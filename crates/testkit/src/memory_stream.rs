@@ -2,12 +2,11 @@
 
 use futures::{FutureExt, future::ready};
 use kilter_core::{
-    NewRecord, Offset, Record, ShardId, StreamName,
-    ports::stream::{AppendFuture, Bounds, ReadLimit, Stream, StreamAdmin, StreamError, StreamErrorKind},
+    NewRecord, Offset, Record, Reshard, ShardId, Shards, StreamName, Timestamp, hash_key,
+    ports::stream::{AppendFuture, Bounds, ReadLimit, Stream, StreamAdmin, StreamError, StreamErrorKind, StreamView},
 };
 use std::{
     collections::BTreeMap,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,9 +19,15 @@ pub struct MemoryStream {
 
 #[derive(Debug)]
 struct State {
-    streams: BTreeMap<StreamName, Vec<Shard>>,
+    streams: BTreeMap<StreamName, OneStream>,
     changes: u64,
     closed: bool,
+}
+
+#[derive(Debug)]
+struct OneStream {
+    view: StreamView,
+    shards: Vec<Shard>,
 }
 
 #[derive(Debug, Default)]
@@ -46,9 +51,12 @@ impl MemoryStream {
         Self::default()
     }
 
-    /// Deletes every record that nobody needs any more.
+    /// How long a stream keeps its records before anybody has said so.
+    const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+    /// Deletes every record that nobody needs any more, whatever its age.
     pub fn trim(&self) {
-        for shard in self.lock().streams.values_mut().flatten() {
+        for shard in self.lock().streams.values_mut().flat_map(|stream| &mut stream.shards) {
             let needed = shard.retain_from.unwrap_or(shard.first).clamp(shard.first, shard.next());
             shard.records.drain(..(needed - shard.first) as usize);
             shard.first = needed;
@@ -77,7 +85,7 @@ impl Shard {
 }
 
 impl State {
-    fn stream(&mut self, operation: &'static str, stream: &StreamName) -> Result<&mut Vec<Shard>, StreamError> {
+    fn stream(&mut self, operation: &'static str, stream: &StreamName) -> Result<&mut OneStream, StreamError> {
         let missing = || StreamError::new(StreamErrorKind::NotFound, operation, format!("there is no stream {stream}"));
         self.streams.get_mut(stream).ok_or_else(missing)
     }
@@ -90,7 +98,7 @@ impl State {
     ) -> Result<&mut Shard, StreamError> {
         let missing =
             || StreamError::new(StreamErrorKind::NotFound, operation, format!("there is no shard {}", shard.0));
-        self.stream(operation, stream)?.get_mut(shard.0 as usize).ok_or_else(missing)
+        self.stream(operation, stream)?.shards.get_mut(shard.0 as usize).ok_or_else(missing)
     }
 
     fn refuse_when_closed(&self, operation: &'static str) -> Result<(), StreamError> {
@@ -103,16 +111,16 @@ impl State {
 
     fn append(&mut self, stream: &StreamName, records: Vec<NewRecord>) -> Result<Vec<(ShardId, Offset)>, StreamError> {
         self.refuse_when_closed("append")?;
-        let shards = self.stream("append", stream)?;
+        let OneStream { view, shards } = self.stream("append", stream)?;
         if records.iter().any(|record| record.data.len() > MemoryStream::RECORD_BYTES_MAX) {
             return Err(StreamError::new(StreamErrorKind::TooLarge, "append", "a record is larger than 1 MiB"));
         }
         let place = |record: NewRecord| {
-            let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&record.partition_key);
-            let number = (hash % shards.len() as u64) as usize;
-            let offset = shards[number].next();
-            shards[number].records.push(record);
-            (ShardId(number as u32), Offset(offset))
+            let id = view.shards.owner(|| record.hash_key.unwrap_or_else(|| hash_key(&record.partition_key)));
+            let shard = &mut shards[id.0 as usize];
+            let offset = shard.next();
+            shard.records.push(NewRecord { hash_key: None, ..record });
+            (id, Offset(offset))
         };
         Ok(records.into_iter().map(place).collect())
     }
@@ -123,7 +131,7 @@ impl StreamAdmin for MemoryStream {
         let mut state = self.lock();
         state.refuse_when_closed("create")?;
         let wanted = shards as usize;
-        match state.streams.get(stream).map(Vec::len) {
+        match state.streams.get(stream).map(|there| there.view.shards.open().len()) {
             Some(count) if count == wanted => Ok(()),
             found if found.is_some() || wanted == 0 => {
                 let message = format!("stream {stream} cannot have {shards} shards; it has {found:?}");
@@ -131,7 +139,10 @@ impl StreamAdmin for MemoryStream {
             }
             _ => {
                 let fresh = || Shard { first: first.0, ..Shard::default() };
-                state.streams.insert(stream.clone(), std::iter::repeat_with(fresh).take(wanted).collect());
+                let all = Shards::even(shards, first, Timestamp::default());
+                let view = StreamView { shards: all, retention: Self::RETENTION };
+                let shards = std::iter::repeat_with(fresh).take(wanted).collect();
+                state.streams.insert(stream.clone(), OneStream { view, shards });
                 self.bump(&mut state);
                 Ok(())
             }
@@ -141,14 +152,41 @@ impl StreamAdmin for MemoryStream {
     fn delete(&self, stream: &StreamName) -> Result<u64, StreamError> {
         let mut state = self.lock();
         state.refuse_when_closed("delete")?;
-        let records = state.stream("delete", stream)?.iter().map(|shard| shard.records.len() as u64).sum();
+        let records = state.stream("delete", stream)?.shards.iter().map(|shard| shard.records.len() as u64).sum();
         state.streams.remove(stream);
         self.bump(&mut state);
         Ok(records)
     }
 
     fn list(&self) -> Result<Vec<(StreamName, u32)>, StreamError> {
-        Ok(self.lock().streams.iter().map(|(name, shards)| (name.clone(), shards.len() as u32)).collect())
+        Ok(self.lock().streams.iter().map(|(name, stream)| (name.clone(), stream.shards.len() as u32)).collect())
+    }
+
+    fn describe(&self, stream: &StreamName) -> Result<StreamView, StreamError> {
+        self.lock().stream("describe", stream).map(|stream| stream.view.clone())
+    }
+
+    fn reshard(&self, stream: &StreamName, steps: &[Reshard]) -> Result<(), StreamError> {
+        let mut state = self.lock();
+        state.refuse_when_closed("reshard")?;
+        let OneStream { view, shards } = state.stream("reshard", stream)?;
+        let mut all = view.shards.clone();
+        for step in steps {
+            let end = |id: ShardId| shards.get(id.0 as usize).map_or(Offset(0), |shard| Offset(shard.next()));
+            let refused = |why| StreamError::new(StreamErrorKind::Conflict, "reshard", why);
+            all.step(*step, end, Timestamp::default()).map_err(refused)?;
+        }
+        shards.extend(all.all()[shards.len()..].iter().map(|new| Shard { first: new.start.0, ..Shard::default() }));
+        view.shards = all;
+        self.bump(&mut state);
+        Ok(())
+    }
+
+    fn set_retention(&self, stream: &StreamName, age: Duration) -> Result<(), StreamError> {
+        let mut state = self.lock();
+        state.refuse_when_closed("retention")?;
+        state.stream("retention", stream)?.view.retention = age;
+        Ok(())
     }
 }
 

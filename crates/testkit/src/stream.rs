@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a check says its name and fails by panicking")]
 
+mod reshard;
+
 use bytes::Bytes;
 use futures::executor::block_on;
 use kilter_core::{
@@ -42,7 +44,7 @@ type Check = fn(&mut dyn Subject);
 
 /// Runs all checks; panics at the first that does not hold.
 pub fn check(subject: &mut dyn Subject) {
-    let checks: [(&str, Check); 16] = [
+    let checks: [(&str, Check); 20] = [
         ("streams are made once, listed in order, and refuse another number of shards", makes_and_lists),
         ("a deleted stream is gone, counted, and its name is free", deletes),
         ("a stream begins at the offset that it was made with", begins_where_told),
@@ -58,6 +60,10 @@ pub fn check(subject: &mut dyn Subject) {
         ("many threads may append and read at once", bears_concurrency),
         ("retention spares what is needed and says what is gone", trims),
         ("what was acknowledged outlives the process", survives),
+        ("a split and a merge close their parents and open their children", reshard::reshards),
+        ("of several steps all are taken or none", reshard::reshards_as_a_whole),
+        ("a key's order outlives what becomes of its shard", reshard::orders_across_shards),
+        ("a stream says how long it keeps its records", reshard::says_its_retention),
         ("a closed stream commits what was queued, refuses more, and can be read", closes),
     ];
     for (what, run) in checks {
@@ -76,6 +82,7 @@ pub fn record(key: &str, data: impl Into<Bytes>) -> NewRecord {
     NewRecord {
         kind: RecordKind::Telemetry,
         partition_key: key.into(),
+        hash_key: None,
         thing: ThingName::new("pump-1").unwrap(),
         thing_sequence: 1,
         arrival: Timestamp::from_seconds(1_767_225_600),
@@ -460,5 +467,7 @@ fn closes(subject: &mut dyn Subject) {
     assert_eq!(kind(block_on(stream.append(&name, vec![record("k", "late")]))), StreamErrorKind::Closed);
     assert_eq!(kind(stream.create(&stream_name("late"), 1)), StreamErrorKind::Closed);
     assert_eq!(kind(stream.delete(&name)), StreamErrorKind::Closed);
+    assert_eq!(kind(stream.set_retention(&name, PATIENCE)), StreamErrorKind::Closed);
+    assert_eq!(kind(stream.reshard(&name, &[])), StreamErrorKind::Closed);
     assert_eq!(datas(&read_all(&*stream, &name, 0)), [b"queued"]);
 }

@@ -6,7 +6,7 @@
 //!                        └── the next round gathers here while the disk works
 //! ```
 
-use super::{Changes, OneStream, config::StreamConfig, faults, format, lock, retention, shard::Shard};
+use super::{Changes, OneStream, config::StreamConfig, faults, format, lock, shard::Shard};
 use futures::{FutureExt, channel::oneshot};
 use kilter_core::{
     NewRecord, Offset, ShardId,
@@ -27,8 +27,10 @@ pub(crate) struct Job {
     stream: Arc<OneStream>,
     /// One after the other, in the records' order.
     frames: Vec<u8>,
-    /// One per record. The committer fills the offsets in.
+    /// One per record. The committer fills them in.
     places: Places,
+    /// The hash keys of those records that name theirs.
+    hash_keys: Vec<Option<u128>>,
     failed: Option<StreamError>,
     answer: oneshot::Sender<Result<Places, StreamError>>,
 }
@@ -38,6 +40,9 @@ pub(crate) struct Job {
 pub(crate) struct Queue {
     state: Mutex<QueueState>,
     wake: Condvar,
+    /// Held while the committer is at work, and by whoever changes a stream's shards: what was committed before is
+    /// the parents', what is committed afterwards the children's.
+    pub round: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -81,13 +86,11 @@ fn encode(
         bytes += format::frame_bytes(record).ok_or_else(|| too_large(record))?;
     }
     let mut frames = Vec::with_capacity(bytes);
-    let mut places = Vec::with_capacity(records.len());
-    for record in records {
-        format::encode_frame(record, &mut frames);
-        places.push((stream.shard_of(&record.partition_key), Offset::default()));
-    }
+    records.iter().for_each(|record| format::encode_frame(record, &mut frames));
+    let places = vec![(ShardId(0), Offset::default()); records.len()];
+    let hash_keys = records.iter().map(|record| record.hash_key).collect();
     let (answer, answered) = oneshot::channel();
-    Ok((Job { stream, frames, places, failed: None, answer }, answered))
+    Ok((Job { stream, frames, places, hash_keys, failed: None, answer }, answered))
 }
 
 fn too_large(record: &NewRecord) -> StreamError {
@@ -176,11 +179,13 @@ impl Committer {
     }
 
     fn commit(&self, mut jobs: Vec<Job>) {
+        let alone = lock(&self.queue.round);
         let mut round = Round::default();
         for job in &mut jobs {
             round.stage(job, self.config.segment_bytes);
         }
         round.write_and_sync();
+        drop(alone);
         self.changes.bump();
         for job in jobs {
             let result = round.result(&job);
@@ -189,7 +194,7 @@ impl Committer {
             let _ = answer.send(result.map(|()| places));
         }
         for touched in round.touched.into_iter().filter(|touched| touched.rolled) {
-            retention::enforce(&touched.shard, &self.config, &*self.clock);
+            touched.stream.enforce_retention(&self.config, &*self.clock);
         }
     }
 }
@@ -224,11 +229,14 @@ struct Touched {
 impl Round {
     fn stage(&mut self, job: &mut Job, segment_bytes: u64) {
         let mut at = 0;
-        for place in &mut job.places {
+        let layout = job.stream.layout();
+        for (place, hash_key) in job.places.iter_mut().zip(&job.hash_keys) {
             let frame_bytes = format::FRAME_HEADER_BYTES + format::u32_at(&job.frames, at) as usize;
             let frame = &job.frames[at..at + frame_bytes];
             at += frame_bytes;
-            let shard = &job.stream.shards[place.0.0 as usize];
+            let own = || kilter_core::hash_key(format::partition_key(frame));
+            place.0 = layout.meta.shards.owner(|| hash_key.unwrap_or_else(own));
+            let shard = &layout.shards[place.0.0 as usize];
             let mut writer = lock(&shard.writer);
             let slot = *writer.slot.get_or_insert_with(|| {
                 let (stream, shard) = (job.stream.clone(), shard.clone());

@@ -182,6 +182,13 @@ pub(crate) fn encode_frame(record: &NewRecord, out: &mut Vec<u8>) {
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// The partition key of a frame that [`encode_frame`] has made.
+pub(crate) fn partition_key(frame: &[u8]) -> &str {
+    let body = &frame[FRAME_HEADER_BYTES..];
+    let length = usize::from(u16::from_le_bytes([body[17], body[18]]));
+    std::str::from_utf8(&body[BODY_FIXED_BYTES..BODY_FIXED_BYTES + length]).unwrap_or_default()
+}
+
 /// Writes what was not known to [`encode_frame`] into the frame at the start of `frame`.
 pub(crate) fn place_frame(frame: &mut [u8], offset: u64, back: u32, salt: u64) {
     let crc = finish_crc(u32_at(frame, 4), u32_at(frame, 0), offset, back, salt);
@@ -222,6 +229,7 @@ pub(crate) fn decode_body(body: &[u8]) -> Option<NewRecord> {
     Some(NewRecord {
         kind,
         partition_key: partition_key.into(),
+        hash_key: None,
         thing: ThingName::new(thing).ok()?,
         thing_sequence: u64_at(body, 9),
         arrival: arrival(body),
@@ -256,6 +264,7 @@ mod tests {
             .prop_map(|(reason, key, thing, thing_sequence, arrival, topic, data)| NewRecord {
                 kind: reason.map_or(RecordKind::Telemetry, |reason| RecordKind::Rejected(reason.into())),
                 partition_key: key.into(),
+                hash_key: None,
                 thing: ThingName::new(&thing).unwrap(),
                 thing_sequence,
                 arrival: Timestamp::from_nanos(arrival),
@@ -274,6 +283,7 @@ mod tests {
             let mut frame = Vec::new();
             encode_frame(&record, &mut frame);
             prop_assert_eq!(Some(frame.len()), frame_bytes(&record));
+            prop_assert_eq!(partition_key(&frame), &*record.partition_key);
             place_frame(&mut frame, offset, back, salt);
             let (header, body) = (header_of(&frame), &frame[FRAME_HEADER_BYTES..]);
             prop_assert!(header.plausible() && header.holds(body, salt) && !header.is_mark());
@@ -316,6 +326,7 @@ mod tests {
         let record = NewRecord {
             kind: RecordKind::Telemetry,
             partition_key: "k".into(),
+            hash_key: None,
             thing: ThingName::new("t").unwrap(),
             thing_sequence: 1,
             arrival: Timestamp::MIN,

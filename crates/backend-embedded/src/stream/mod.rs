@@ -10,6 +10,7 @@ mod frames;
 mod index;
 mod read;
 mod recover;
+mod reshard;
 mod retention;
 mod segment;
 mod shard;
@@ -20,11 +21,12 @@ pub use config::StreamConfig;
 pub use format::{RECORD_BYTES_MAX, RECORD_TEXT_BYTES_MAX};
 
 use append::{Committer, Queue};
+use catalog::Meta;
 use kilter_core::{
-    NewRecord, Offset, Record, ShardId, StreamName,
+    NewRecord, Offset, Record, Reshard, ShardId, Shards, StreamName,
     ports::{
         clock::Clock,
-        stream::{AppendFuture, Bounds, ReadLimit, Stream, StreamAdmin, StreamError, StreamErrorKind},
+        stream::{AppendFuture, Bounds, ReadLimit, Stream, StreamAdmin, StreamError, StreamErrorKind, StreamView},
     },
 };
 use shard::Shard;
@@ -51,20 +53,31 @@ pub struct EmbeddedStream {
 
 pub(crate) struct OneStream {
     name: StreamName,
+    layout: RwLock<Arc<Layout>>,
+}
+
+/// What a stream consists of; replaced as a whole.
+pub(crate) struct Layout {
+    meta: Meta,
+    /// By number.
     shards: Vec<Arc<Shard>>,
 }
 
 impl OneStream {
-    /// As Kinesis does it: the MD5 of the key is a 128-bit number, and every shard owns an equal range of them.
-    fn shard_of(&self, partition_key: &str) -> ShardId {
-        let shards = self.shards.len() as u128;
-        if shards == 1 {
-            return ShardId(0);
+    fn layout(&self) -> Arc<Layout> {
+        self.layout.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, layout: Layout) {
+        *self.layout.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(layout);
+    }
+
+    fn enforce_retention(&self, config: &StreamConfig, clock: &dyn Clock) {
+        let layout = self.layout();
+        let age = layout.meta.retention.unwrap_or(config.retention_age);
+        for shard in &layout.shards {
+            retention::enforce(shard, age, config.retention_bytes, clock);
         }
-        let hash = u128::from_be_bytes(md5::compute(partition_key).0);
-        // 2^128 / shards, rounded down; what is left over belongs to the last one.
-        let width = u128::MAX / shards + u128::from(u128::MAX % shards == shards - 1);
-        ShardId((hash / width).min(shards - 1) as u32)
     }
 }
 
@@ -109,7 +122,7 @@ impl EmbeddedStream {
             return;
         }
         for stream in self.all() {
-            for shard in &stream.shards {
+            for shard in &stream.layout().shards {
                 shard.finish();
             }
         }
@@ -120,9 +133,7 @@ impl EmbeddedStream {
     /// every minute for the sake of streams that rest. Blocking.
     pub fn enforce_retention(&self) {
         for stream in self.all() {
-            for shard in &stream.shards {
-                retention::enforce(shard, &self.config, &*self.clock);
-            }
+            stream.enforce_retention(&self.config, &*self.clock);
         }
     }
 
@@ -136,9 +147,9 @@ impl EmbeddedStream {
     }
 
     fn shard(&self, operation: &'static str, stream: &StreamName, shard: ShardId) -> Result<Arc<Shard>, StreamError> {
-        let found = self.find(operation, stream)?;
-        let count = found.shards.len();
-        found.shards.get(shard.0 as usize).cloned().ok_or_else(|| faults::no_shard(operation, stream, shard, count))
+        let layout = self.find(operation, stream)?.layout();
+        let count = layout.shards.len();
+        layout.shards.get(shard.0 as usize).cloned().ok_or_else(|| faults::no_shard(operation, stream, shard, count))
     }
 
     fn open_for_change(&self, operation: &'static str) -> Result<MutexGuard<'_, ()>, StreamError> {
@@ -157,19 +168,20 @@ impl StreamAdmin for EmbeddedStream {
     fn create_from(&self, stream: &StreamName, shards: u32, first: Offset) -> Result<(), StreamError> {
         let _admin = self.open_for_change("create")?;
         let conflict = |message| Err(StreamError::new(StreamErrorKind::Conflict, "create", message));
-        if !(1..=catalog::SHARDS_MAX).contains(&shards) {
-            let max = catalog::SHARDS_MAX;
+        if !(1..=Shards::COUNT_MAX).contains(&shards) {
+            let max = Shards::COUNT_MAX;
             return conflict(format!("stream {stream} cannot have {shards} shards; choose 1 to {max}"));
         }
         if let Ok(there) = self.find("create", stream) {
-            return match there.shards.len() {
+            return match there.layout().meta.shards.open().len() {
                 count if count == shards as usize => Ok(()),
                 count => {
                     conflict(format!("stream {stream} is there with {count} shards, not {shards}; choose another name"))
                 }
             };
         }
-        let made = catalog::create(&self.directory, stream, shards, first)?;
+        let meta = Meta { shards: Shards::even(shards, first, self.clock.now()), retention: None };
+        let made = catalog::create(&self.directory, stream, meta)?;
         self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(stream.clone(), Arc::new(made));
         tracing::info!(%stream, shards, "stream created");
         self.changes.bump();
@@ -180,7 +192,7 @@ impl StreamAdmin for EmbeddedStream {
         let _admin = self.open_for_change("delete")?;
         let found = self.find("delete", stream)?;
         let abandon = |shard: &Arc<Shard>| shard.abandon(faults::no_stream("append", stream));
-        let records = found.shards.iter().map(abandon).sum();
+        let records = found.layout().shards.iter().map(abandon).sum();
         self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(stream);
         catalog::remove(&self.directory, stream)?;
         tracing::info!(%stream, records, "stream deleted");
@@ -189,7 +201,34 @@ impl StreamAdmin for EmbeddedStream {
     }
 
     fn list(&self) -> Result<Vec<(StreamName, u32)>, StreamError> {
-        Ok(self.all().iter().map(|stream| (stream.name.clone(), stream.shards.len() as u32)).collect())
+        Ok(self.all().iter().map(|stream| (stream.name.clone(), stream.layout().shards.len() as u32)).collect())
+    }
+
+    fn describe(&self, stream: &StreamName) -> Result<StreamView, StreamError> {
+        let meta = &self.find("describe", stream)?.layout().meta;
+        Ok(StreamView { shards: meta.shards.clone(), retention: meta.retention.unwrap_or(self.config.retention_age) })
+    }
+
+    fn reshard(&self, stream: &StreamName, steps: &[Reshard]) -> Result<(), StreamError> {
+        let _admin = self.open_for_change("reshard")?;
+        let found = self.find("reshard", stream)?;
+        let _no_round = lock(&self.queue.round);
+        reshard::reshard(&self.directory, &found, steps, self.clock.now())?;
+        tracing::info!(%stream, shards = found.layout().meta.shards.open().len(), "stream resharded");
+        self.changes.bump();
+        Ok(())
+    }
+
+    fn set_retention(&self, stream: &StreamName, age: Duration) -> Result<(), StreamError> {
+        let _admin = self.open_for_change("retention")?;
+        let found = self.find("retention", stream)?;
+        let layout = found.layout();
+        let meta = Meta { retention: Some(age), ..layout.meta.clone() };
+        catalog::write_meta(&self.directory, stream, &meta)?;
+        found.replace(Layout { meta, shards: layout.shards.clone() });
+        tracing::info!(%stream, seconds = age.as_secs(), "the stream's retention changed");
+        found.enforce_retention(&self.config, &*self.clock);
+        Ok(())
     }
 }
 

@@ -1,20 +1,20 @@
 //! Deletes what is old or too much: whole sealed segments, the oldest first, never what is still needed.
 
 use super::{
-    config::StreamConfig,
     lock,
     shard::{Sealed, Shard},
 };
 use crate::directory::sync_directory;
-use kilter_core::ports::clock::Clock;
-use std::{fs, io};
+use kilter_core::{Timestamp, ports::clock::Clock};
+use std::{fs, io, time::Duration};
 
 /// Deletes as many of the shard's segments as the rules allow.
-pub(crate) fn enforce(shard: &Shard, config: &StreamConfig, clock: &dyn Clock) {
+pub(crate) fn enforce(shard: &Shard, age: Duration, bytes_max: u64, clock: &dyn Clock) {
     // One at a time; whoever comes second finds nothing left to do.
     let _alone = lock(&shard.retention);
+    shard.seal_expired(|newest| is_over(newest, age, clock));
     while let Some(oldest) = candidate(shard) {
-        let Some(reason) = reason(shard, &oldest, config, clock) else { return };
+        let Some(reason) = reason(shard, &oldest, age, bytes_max, clock) else { return };
         lock(&shard.view).segments.pop_front();
         lock(&shard.cursors).forget_before(oldest.next);
         tracing::info!(
@@ -39,15 +39,16 @@ fn candidate(shard: &Shard) -> Option<Sealed> {
     view.retain_from.is_some_and(|needed| oldest.next <= needed).then(|| oldest.clone())
 }
 
-fn reason(shard: &Shard, oldest: &Sealed, config: &StreamConfig, clock: &dyn Clock) -> Option<&'static str> {
-    if lock(&shard.view).bytes() > config.retention_bytes {
+fn is_over(newest: Timestamp, age: Duration, clock: &dyn Clock) -> bool {
+    clock.now().seconds_since(newest) > age.as_secs_f64()
+}
+
+fn reason(shard: &Shard, oldest: &Sealed, age: Duration, bytes_max: u64, clock: &dyn Clock) -> Option<&'static str> {
+    if lock(&shard.view).bytes() > bytes_max {
         return Some("size");
     }
     match oldest.segment.newest(oldest.bytes, oldest.next) {
-        Ok(newest) => {
-            let age_seconds = clock.now().seconds_since(newest);
-            (age_seconds > config.retention_age.as_secs_f64()).then_some("age")
-        }
+        Ok(newest) => is_over(newest, age, clock).then_some("age"),
         Err(error) => {
             tracing::warn!(segment = %oldest.segment.path.display(), %error, "cannot tell how old a segment is; it is kept");
             None

@@ -9,7 +9,7 @@ use super::{
     segment::{self, Segment},
 };
 use crate::directory::sync_directory;
-use kilter_core::{Offset, StreamName, ports::stream::StreamError};
+use kilter_core::{Offset, StreamName, Timestamp, ports::stream::StreamError};
 use std::{
     collections::VecDeque,
     fs::File,
@@ -198,6 +198,35 @@ impl Shard {
         Ok(())
     }
 
+    /// Seals what was written last, so that retention can delete it. The committer must not be at work.
+    pub fn seal(&self) -> Result<(), StreamError> {
+        let mut writer = lock(&self.writer);
+        match &writer.failed {
+            Some(error) => Err(error.clone()),
+            None if writer.next > writer.segment.base => self.roll(&mut writer),
+            None => Ok(()),
+        }
+    }
+
+    /// Accepts nothing more until the server is restarted.
+    pub fn refuse(&self, error: StreamError) {
+        lock(&self.writer).failed = Some(error);
+    }
+
+    /// Seals what was written last once all of it has expired and nobody needs it: a stream that rests is trimmed too.
+    pub fn seal_expired(&self, expired: impl FnOnce(Timestamp) -> bool) {
+        let mut writer = lock(&self.writer);
+        let wanted = {
+            let view = lock(&self.view);
+            !view.gone && view.next > view.active.base && view.retain_from.is_some_and(|needed| view.next <= needed)
+        };
+        let rests = wanted && writer.failed.is_none() && writer.durable == writer.next;
+        if rests && writer.segment.newest(writer.written, writer.next).is_ok_and(expired) {
+            // What fails is remembered by the writer, and said in the log.
+            let _ = self.roll(&mut writer);
+        }
+    }
+
     /// Shows readers what has been synced.
     pub fn publish(&self, writer: &Writer) {
         let mut view = lock(&self.view);
@@ -219,7 +248,7 @@ impl Shard {
     /// Lets neither the committer nor retention touch the files any more: they are about to go. Answers how
     /// many records they hold.
     pub fn abandon(&self, error: StreamError) -> u64 {
-        lock(&self.writer).failed = Some(error);
+        self.refuse(error);
         let _alone = lock(&self.retention);
         let mut view = lock(&self.view);
         view.gone = true;

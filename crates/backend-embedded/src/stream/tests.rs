@@ -167,7 +167,7 @@ fn age_deletes_sealed_segments_that_nobody_needs() {
     assert_eq!(fixture.first(), 3, "seven days are not more than seven days");
     fixture.clock.advance(100 * DAY);
     fixture.stream.enforce_retention();
-    assert_eq!(fixture.first(), 9, "the segment being written stays");
+    assert_eq!(fixture.first(), 10, "the segment being written goes too, once all in it has expired");
     let left = fs::read_dir(&fixture.shard(0).directory).unwrap().count();
     assert_eq!(left, 1);
 }
@@ -232,7 +232,7 @@ fn retention_of_a_deleted_stream_spares_its_successor() {
     fixture.stream.delete(&fixture.name).unwrap();
     fixture.stream.create(&fixture.name, 1).unwrap();
     fill();
-    retention::enforce(&old, &fixture.stream.config, &fixture.clock);
+    retention::enforce(&old, DAY, 0, &fixture.clock);
     assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len(), 5);
 }
 
@@ -247,11 +247,8 @@ fn thread_deletes(fixture: &Fixture, held_up: MutexGuard<'_, shard::Writer>) {
 
 #[test]
 fn keys_go_where_kinesis_would_put_them() {
-    let one_of = |shards: usize, key: &str| {
-        let directory = TempDir::new().unwrap();
-        let name = stream_name("s");
-        catalog::open_all(directory.path()).unwrap();
-        catalog::create(directory.path(), &name, shards as u32, Offset(0)).unwrap().shard_of(key).0
+    let one_of = |shards: u32, key: &str| {
+        Shards::even(shards, Offset(0), Timestamp::default()).owner(|| kilter_core::hash_key(key)).0
     };
     // MD5("a") = 0cc1…, MD5("b") = 92eb…, MD5("e") = e167…
     assert_eq!([one_of(1, "a"), one_of(1, "e")], [0, 0]);
@@ -286,4 +283,83 @@ fn records_out_of_time_do_not_upset_retention() {
     fixture.stream.retain_from(&fixture.name, ShardId(0), Offset(3)).unwrap();
     fixture.stream.enforce_retention();
     assert_eq!(fixture.first(), 1, "one that claims to come from the future is kept until it is too much");
+}
+
+#[test]
+fn a_decrease_trims_what_rests_in_the_last_segment() {
+    let mut fixture = fixture(1, StreamConfig::default());
+    fixture.append("k", b"old").unwrap();
+    fixture.clock.advance(2 * DAY);
+    fixture.stream.retain_from(&fixture.name, ShardId(0), Offset(1)).unwrap();
+    fixture.stream.enforce_retention();
+    assert_eq!(fixture.first(), 0, "a week is kept");
+    fixture.stream.set_retention(&fixture.name, DAY).unwrap();
+    assert_eq!(fixture.first(), 1);
+    fixture.append("k", b"new").unwrap();
+    fixture.stream.enforce_retention();
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len(), 1);
+    fixture.reopen(StreamConfig::default());
+    assert_eq!(fixture.stream.describe(&fixture.name).unwrap().retention, DAY);
+    // Still needed: not a matter of age.
+    fixture.clock.advance(2 * DAY);
+    fixture.stream.retain_from(&fixture.name, ShardId(0), Offset(1)).unwrap();
+    fixture.stream.enforce_retention();
+    assert_eq!(fixture.first(), 1);
+}
+
+#[test]
+fn a_closed_shard_is_read_until_its_records_expire() {
+    let fixture = fixture(1, StreamConfig { retention_age: DAY, ..StreamConfig::default() });
+    (0..3).for_each(|_| drop(fixture.append("k", b"x").unwrap()));
+    let split = Reshard::Split { shard: ShardId(0), at: u128::MAX / 2 };
+    fixture.stream.reshard(&fixture.name, &[split]).unwrap();
+    fixture.stream.retain_from(&fixture.name, ShardId(0), Offset(3)).unwrap();
+    fixture.stream.enforce_retention();
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len(), 3);
+    fixture.clock.advance(2 * DAY);
+    fixture.stream.enforce_retention();
+    let end = Bounds { first: Offset(3), next: Offset(3) };
+    assert_eq!(fixture.stream.bounds(&fixture.name, ShardId(0)).unwrap(), end);
+    assert_eq!(fs::read_dir(&fixture.shard(0).directory).unwrap().count(), 1);
+}
+
+#[test]
+fn a_crash_within_a_reshard_leaves_the_old_shards() {
+    let mut fixture = fixture(1, StreamConfig::default());
+    fixture.append("k", b"before").unwrap();
+    let before = fixture.stream.describe(&fixture.name).unwrap();
+    let directory = fixture.directory.path().join("s");
+    let meta = fs::read(directory.join("meta")).unwrap();
+    let split = Reshard::Split { shard: ShardId(0), at: u128::MAX / 2 };
+    fixture.stream.reshard(&fixture.name, &[split]).unwrap();
+    // All of it but its last step: the children are there, and nothing tells of them.
+    fixture.stream.close();
+    fs::write(directory.join("meta"), meta).unwrap();
+    fs::write(directory.join("meta~making"), "kilter-stream 2").unwrap();
+    fixture.reopen(StreamConfig::default());
+    assert_eq!(fixture.stream.describe(&fixture.name).unwrap(), before);
+    assert_eq!(fixture.append("k", b"after").unwrap(), [(ShardId(0), Offset(1))]);
+    fixture.stream.reshard(&fixture.name, &[split]).unwrap();
+    fixture.reopen(StreamConfig::default());
+    assert_eq!(read_all(&*fixture.stream, &fixture.name, 0).len(), 2);
+    let place = fixture.append("k", b"child").unwrap()[0];
+    assert!(place.0.0 > 0 && place.1 == Offset(2), "{place:?}");
+}
+
+#[test]
+fn a_closed_shard_whose_log_is_cut_short_is_not_opened() {
+    let mut fixture = fixture(1, StreamConfig::default());
+    fixture.append("k", b"x").unwrap();
+    let split = Reshard::Split { shard: ShardId(0), at: u128::MAX / 2 };
+    fixture.stream.reshard(&fixture.name, &[split]).unwrap();
+    let sealed = lock(&fixture.shard(0).view).active.path.clone();
+    fixture.stream.close();
+    fs::remove_file(sealed).unwrap();
+    let config = StreamConfig::default();
+    let log = fixture.shard(0).directory.join(format!("{:020}.log", 0));
+    fs::write(&log, &fs::read(&log).unwrap()[..50]).unwrap();
+    let opened = EmbeddedStream::open(fixture.directory.path(), config, Arc::new(fixture.clock.clone()));
+    let error = opened.map(drop).unwrap_err();
+    assert!(error.to_string().contains("was closed at record 1, but its log ends at 0"), "{error}");
+    fixture.directory = TempDir::new().unwrap();
 }

@@ -32,6 +32,9 @@ pub struct NewRecord {
     pub kind: RecordKind,
     /// Chooses the shard. Records of one key stay in order.
     pub partition_key: Box<str>,
+    /// Chooses the shard in place of the partition key's own hash key. Not kept.
+    #[serde(skip)]
+    pub hash_key: Option<u128>,
     pub thing: ThingName,
     /// The thing's own count of received messages (1, 2, 3, …): the ledger is audited with it.
     pub thing_sequence: u64,

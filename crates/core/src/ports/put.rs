@@ -14,5 +14,7 @@ pub trait Put: Send + Sync {
 pub struct PutRecord {
     /// 1 to 256 characters.
     pub partition_key: Box<str>,
+    /// Chooses the shard in place of the partition key's own hash key.
+    pub hash_key: Option<u128>,
     pub data: Bytes,
 }

@@ -10,13 +10,13 @@
 //!   ▲ retention eats from here, never past `retain_from`
 //! ```
 
-use crate::{NewRecord, Offset, Record, ShardId, StreamName};
+use crate::{NewRecord, Offset, Record, Reshard, ShardId, Shards, StreamName};
 use futures::future::BoxFuture;
 use std::time::Duration;
 
-/// Makes, removes and lists streams. Blocking: never call it from an async thread.
+/// Makes, changes, removes and lists streams. Blocking: never call it from an async thread.
 pub trait StreamAdmin: Send + Sync {
-    /// Durable on return. Making a stream that is there with as many shards is not an error; with
+    /// Durable on return. Making a stream that is there with as many open shards is not an error; with
     /// another number it is [`StreamErrorKind::Conflict`].
     fn create(&self, stream: &StreamName, shards: u32) -> Result<(), StreamError> {
         self.create_from(stream, shards, Offset(0))
@@ -26,15 +26,29 @@ pub trait StreamAdmin: Send + Sync {
     fn create_from(&self, stream: &StreamName, shards: u32, first: Offset) -> Result<(), StreamError>;
     /// Removes the stream and its records, says how many records that were. Unknown: `NotFound`.
     fn delete(&self, stream: &StreamName) -> Result<u64, StreamError>;
-    /// Every stream with its number of shards, sorted by name.
+    /// Every stream with its number of shards, closed ones counted, sorted by name.
     fn list(&self) -> Result<Vec<(StreamName, u32)>, StreamError>;
+    fn describe(&self, stream: &StreamName) -> Result<StreamView, StreamError>;
+    /// Takes the steps one after the other, all of them or none, durable on return. A step that cannot be taken:
+    /// [`StreamErrorKind::Conflict`]. The parents keep what was appended before; what is appended afterwards is the
+    /// children's, whose offsets begin where the parents' ended or later.
+    fn reshard(&self, stream: &StreamName, steps: &[Reshard]) -> Result<(), StreamError>;
+    /// How long the stream's records are kept from now on, durable on return. What is older goes at once, as far as
+    /// retention may delete it.
+    fn set_retention(&self, stream: &StreamName, age: Duration) -> Result<(), StreamError>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamView {
+    pub shards: Shards,
+    pub retention: Duration,
 }
 
 /// Appends and reads.
 ///
 /// - **Durable**: when `append`'s future resolves to `Ok`, all its records survive a power cut. Never before.
-/// - **Ordered**: records of one partition key keep the order of the `append` *calls* (not of the
-///   futures' completion) within one shard. Nothing is promised across shards.
+/// - **Ordered**: records of one hash key keep the order of the `append` *calls* (not of the futures' completion)
+///   within one shard, and those in a parent come before those in its children. Nothing else is promised across shards.
 /// - **Atomic**: per record, not per batch: after a crash a prefix of an unacknowledged batch may be there.
 /// - **Never assume** that an unacknowledged record is absent.
 pub trait Stream: StreamAdmin {
@@ -55,7 +69,7 @@ pub trait Stream: StreamAdmin {
 
     fn bounds(&self, stream: &StreamName, shard: ShardId) -> Result<Bounds, StreamError>;
 
-    /// Blocks until a record has become durable, or a stream was made or deleted, since `seen` was
+    /// Blocks until a record has become durable, or a stream was made, resharded or deleted, since `seen` was
     /// returned, or until `timeout`; answers the number to pass next time. Start with 0.
     fn wait(&self, seen: u64, timeout: Duration) -> u64;
 

@@ -1,20 +1,23 @@
 //! Kinesis Data Streams over the port `Stream`: what is put here is scored, and what is got here is what was scored.
 
 mod describe;
+mod filter;
 mod names;
 mod records;
+mod reshard;
+mod retention;
 mod streams;
 mod tags;
 
 use crate::{Access, Answer, AwsError, Call, Service, json};
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::{
-    StreamName,
+    ShardView, StreamName,
     ports::{
         control::{ControlError, ControlErrorKind},
         put::Put,
         resources::Resources,
-        stream::{Stream, StreamError, StreamErrorKind},
+        stream::{Stream, StreamError, StreamErrorKind, StreamView},
         table::Table,
     },
 };
@@ -28,8 +31,6 @@ pub struct KinesisPorts {
     pub resources: Arc<dyn Resources>,
     /// Of tags and the times that streams were made.
     pub table: Arc<dyn Table>,
-    /// How long records are kept, as the installation is configured.
-    pub retention_hours: u64,
 }
 
 pub struct Kinesis(Arc<KinesisPorts>);
@@ -98,6 +99,11 @@ impl<'a> Request<'a> {
             "ListStreams" => self.list_streams(),
             "GetShardIterator" => self.get_shard_iterator(),
             "GetRecords" => self.get_records(),
+            "SplitShard" => self.split_shard(),
+            "MergeShards" => self.merge_shards(),
+            "UpdateShardCount" => self.update_shard_count(),
+            "IncreaseStreamRetentionPeriod" => self.increase_stream_retention_period(),
+            "DecreaseStreamRetentionPeriod" => self.decrease_stream_retention_period(),
             "AddTagsToStream" => self.add_tags_to_stream(),
             "RemoveTagsFromStream" => self.remove_tags_from_stream(),
             "ListTagsForStream" => self.list_tags_for_stream(),
@@ -112,11 +118,29 @@ impl<'a> Request<'a> {
         names::stream_named(&self.input, self.call)
     }
 
-    /// The stream that the request names, which must be there, with its number of shards.
-    fn known_stream(&self) -> Result<(StreamName, u32), AwsError> {
+    /// The stream that the request names, which must be there.
+    fn known_stream(&self) -> Result<(StreamName, StreamView), AwsError> {
         let name = self.stream()?;
-        let streams = self.ports.stream.list().map_err(stream_error)?;
-        streams.into_iter().find(|(known, _)| *known == name).ok_or_else(|| no_stream(self.call, &name))
+        let view = self.view(&name)?;
+        Ok((name, view))
+    }
+
+    fn view(&self, name: &StreamName) -> Result<StreamView, AwsError> {
+        self.ports.stream.describe(name).map_err(|error| match error.kind {
+            StreamErrorKind::NotFound => no_stream(self.call, name),
+            _ => stream_error(error),
+        })
+    }
+
+    /// The shard that a parameter names, unless retention has ended it.
+    fn known_shard<'v>(&self, name: &StreamName, view: &'v StreamView, of: &str) -> Result<&'v ShardView, AwsError> {
+        let named = self.needed_text(of)?;
+        let known = names::shard_of(named).and_then(|id| view.shards.get(id));
+        known.filter(|shard| describe::is_kept(shard, view.retention, self.call.now)).ok_or_else(|| {
+            let message =
+                format!("Shard {named:.64} in stream {name} under account {} does not exist", self.call.account);
+            AwsError::new("ResourceNotFoundException", message)
+        })
     }
 
     fn text(&self, name: &str) -> Result<Option<&str>, AwsError> {
@@ -179,6 +203,7 @@ fn stream_error(error: StreamError) -> AwsError {
         StreamErrorKind::Busy => AwsError::new("ProvisionedThroughputExceededException", error.message),
         StreamErrorKind::TooLarge => invalid(error.message),
         StreamErrorKind::Trimmed => argument(error.message),
+        StreamErrorKind::Conflict => AwsError::new("ResourceInUseException", error.message),
         _ => AwsError::internal(error),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     KinesisPorts, Request, argument, invalid,
-    names::{Iterator, offset_of, sequence_number, shard_name, shard_of},
+    names::{Iterator, hash_key_of, offset_of, sequence_number, shard_name},
     stream_error,
 };
 use crate::{Answer, AwsError, Call, json};
@@ -75,9 +75,10 @@ fn record(input: &Map<String, Value>, at: &str) -> Result<PutRecord, AwsError> {
             super::names::member(name)
         ))
     };
-    if input.get("ExplicitHashKey").is_some_and(|key| !key.is_null()) {
-        return Err(argument("ExplicitHashKey is not offered: the shard follows from the PartitionKey"));
-    }
+    let hash_key = match input.get("ExplicitHashKey").filter(|key| !key.is_null()) {
+        None => None,
+        Some(key) => Some(explicit_hash_key(key)?),
+    };
     let key = text("PartitionKey").ok_or_else(|| null("PartitionKey"))?;
     if key.is_empty() || key.chars().count() > PARTITION_KEY_CHARS_MAX {
         return Err(invalid(format!(
@@ -93,18 +94,20 @@ fn record(input: &Map<String, Value>, at: &str) -> Result<PutRecord, AwsError> {
              than or equal to {RECORD_BYTES_MAX}"
         )));
     }
-    Ok(PutRecord { partition_key: key.into(), data: data.into() })
+    Ok(PutRecord { partition_key: key.into(), hash_key, data: data.into() })
+}
+
+fn explicit_hash_key(key: &Value) -> Result<u128, AwsError> {
+    let text = key.as_str().ok_or_else(|| super::wrong_type("ExplicitHashKey", "text"))?;
+    hash_key_of(text).ok_or_else(|| {
+        argument(format!("Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {text:.64}"))
+    })
 }
 
 impl Request<'_> {
     pub(super) fn get_shard_iterator(&self) -> Result<Answer, AwsError> {
-        let (stream, shards) = self.known_stream()?;
-        let named = self.needed_text("ShardId")?;
-        let shard = shard_of(named).filter(|shard| shard.0 < shards).ok_or_else(|| {
-            let message =
-                format!("Shard {named:.64} in stream {stream} under account {} does not exist", self.call.account);
-            AwsError::new("ResourceNotFoundException", message)
-        })?;
+        let (stream, view) = self.known_stream()?;
+        let shard = self.known_shard(&stream, &view, "ShardId")?.id;
         let bounds = self.ports.stream.bounds(&stream, shard).map_err(stream_error)?;
         let next = match self.needed_text("ShardIteratorType")? {
             "TRIM_HORIZON" => bounds.first,
@@ -179,21 +182,24 @@ impl Request<'_> {
             );
             return Err(AwsError::new("ExpiredIteratorException", message));
         }
-        let bounds = self.ports.stream.bounds(&stream, shard);
-        let bounds = bounds.map_err(|error| match error.kind {
-            kilter_core::ports::stream::StreamErrorKind::NotFound => super::no_stream(self.call, &stream),
-            _ => stream_error(error),
-        })?;
+        let view = self.view(&stream)?;
+        let closed = view.shards.get(shard).ok_or_else(|| super::no_stream(self.call, &stream))?.closed;
+        let bounds = self.ports.stream.bounds(&stream, shard).map_err(stream_error)?;
         let from = next.max(bounds.first);
         let limit = ReadLimit { records: limit, bytes: GET_BYTES_MAX };
         let records = self.ports.stream.read(&stream, shard, from, limit).map_err(stream_error)?;
         let next = records.last().map_or(from, |record| record.offset.next());
-        let iterator = Iterator { stream: stream.clone(), shard, next, made: self.call.now };
-        Ok(Answer::json(&object!({
+        let mut answer = object!({
             "MillisBehindLatest": self.behind(&stream, shard, next)?,
-            "NextShardIterator": iterator.write(),
-            "Records": records.iter().map(|record| view(shard, record)).collect::<Vec<_>>(),
-        })))
+            "Records": records.iter().map(|record| view_of(shard, record)).collect::<Vec<_>>(),
+        });
+        if closed.is_some_and(|(end, _)| next >= end) {
+            answer["ChildShards"] = super::describe::children(&view, shard).into();
+        } else {
+            let iterator = Iterator { stream, shard, next, made: self.call.now };
+            answer["NextShardIterator"] = iterator.write().into();
+        }
+        Ok(Answer::json(&answer))
     }
 
     /// How long ago the next record arrived; 0 where the reader has all there is.
@@ -205,7 +211,7 @@ impl Request<'_> {
     }
 }
 
-fn view(shard: ShardId, record: &Record) -> Value {
+fn view_of(shard: ShardId, record: &Record) -> Value {
     object!({
         "SequenceNumber": sequence_number(shard, record.offset),
         "ApproximateArrivalTimestamp": json::seconds(record.record.arrival),

@@ -6,7 +6,7 @@ use kilter_core::{StreamName, ports::table::Write};
 use serde_json::{Value, json as object};
 
 /// As many as one tenant's stream may have.
-const SHARDS_MAX: i64 = 64;
+pub(super) const SHARDS_MAX: i64 = 64;
 const STREAMS_PAGE_MAX: i64 = 10_000;
 const STREAMS_PAGE: i64 = 100;
 /// Partitions of the service's own table.

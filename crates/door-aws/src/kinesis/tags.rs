@@ -86,9 +86,7 @@ impl Request<'_> {
     fn resource(&self) -> Result<StreamName, AwsError> {
         let name = names::of_arn(self.needed_text("ResourceARN")?, self.call)?;
         let name = StreamName::new(name).map_err(|error| argument(error.to_string()))?;
-        let streams = self.ports.stream.list().map_err(super::stream_error)?;
-        let known = streams.into_iter().any(|(known, _)| known == name);
-        if known { Ok(name) } else { Err(super::no_stream(self.call, &name)) }
+        self.view(&name).map(|_| name)
     }
 
     pub(super) fn tag_resource(&self) -> Result<Answer, AwsError> {

@@ -20,6 +20,7 @@ impl Put for Plain {
         let record = |r: PutRecord| NewRecord {
             kind: RecordKind::Telemetry,
             partition_key: r.partition_key,
+            hash_key: None,
             thing: ThingName::new("x").unwrap(),
             thing_sequence: 1,
             arrival: Timestamp::from_seconds(100),
@@ -78,7 +79,6 @@ async fn iterators_expire_and_lag_is_told() {
         put: Arc::new(Plain(stream.clone())),
         resources: Arc::new(Plain(stream)),
         table: Arc::new(MemoryTable::new()),
-        retention_hours: 168,
     });
     ask(&kinesis, "CreateStream", json!({"StreamName": "s", "ShardCount": 1}), 100).await.unwrap();
     for _ in 0..3 {

@@ -69,7 +69,6 @@ impl Node {
             put: Arc::new(self.put()),
             resources: self.control.resources.clone(),
             table: self.table.clone(),
-            retention_hours: config.stream.retention_age.as_secs() / 3_600,
         };
         Services::default()
             .with(Sts)

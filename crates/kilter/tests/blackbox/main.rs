@@ -16,6 +16,7 @@ mod lake;
 mod mosquitto;
 mod paho;
 mod replay;
+mod reshard;
 mod rules;
 mod session_kills;
 mod sessions;

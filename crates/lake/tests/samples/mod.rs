@@ -70,6 +70,7 @@ pub fn record(offset: u64, arrival: Timestamp, data: &[u8], reason: Option<&str>
         record: NewRecord {
             kind: reason.map_or(RecordKind::Telemetry, |reason| RecordKind::Rejected(reason.into())),
             partition_key: thing.as_str().into(),
+            hash_key: None,
             topic: tenant().telemetry_topic(&thing).into(),
             thing,
             thing_sequence: offset + 1,
@@ -138,6 +139,7 @@ fn record_of(row: &Row) -> Record {
         record: NewRecord {
             kind,
             partition_key: thing.as_str().into(),
+            hash_key: None,
             thing,
             thing_sequence: row.get_long(5).unwrap() as u64,
             arrival: Timestamp::from_nanos(row.get_long(2).unwrap()),

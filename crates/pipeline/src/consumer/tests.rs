@@ -2,12 +2,13 @@
 //! the same rows, episodes, alerts, counts and states.
 
 use super::*;
+use crate::checkpoint::{Counts, Progress};
 use kilter_core::{
-    NewRecord,
+    NewRecord, RecordKind, Reshard,
     ports::{
         clock::SystemClock,
         stream::StreamAdmin,
-        table::{Item, SkRange, TableError, TableErrorKind},
+        table::{Item, SkRange, TableError, TableErrorKind, Write},
     },
 };
 use kilter_testkit::{MemoryStream, MemoryTable};
@@ -78,6 +79,7 @@ fn record(n: u64) -> NewRecord {
     NewRecord {
         kind,
         partition_key: thing.as_str().into(),
+        hash_key: None,
         thing,
         thing_sequence: i + 1,
         arrival: Timestamp::from_seconds(T0 + i as i64),
@@ -169,4 +171,115 @@ proptest! {
         }
         prop_assert_eq!(found.len(), expected.len());
     }
+}
+
+/// What was found, without where: positions name shards, and so do states and counts.
+fn without_places(items: &[Item]) -> Vec<(String, serde_json::Value)> {
+    let results = items.iter().filter(|item| item.pk.starts_with("pump") || item.pk.starts_with('#'));
+    let plain = |item: &Item| {
+        let mut value: serde_json::Value = serde_json::from_slice(&item.value).unwrap();
+        let mut inner = &mut value;
+        if item.pk == crate::record::ALERTS {
+            inner.as_object_mut().unwrap().remove("key");
+            inner = &mut inner["episode"];
+        }
+        let inner = inner.as_object_mut().unwrap();
+        inner.remove("position").or_else(|| inner.remove("id")).unwrap();
+        (item.pk.clone(), value)
+    };
+    let mut plain: Vec<_> = results.map(plain).collect();
+    plain.sort_by_key(|(pk, value)| (pk.clone(), value.to_string()));
+    plain
+}
+
+/// The sums of a thing's counts over all shards, and the last number.
+fn counts(table: &MemoryTable, shards: u32) -> BTreeMap<ThingName, Counts> {
+    let mut all = BTreeMap::<ThingName, Counts>::new();
+    for shard in (0..shards).map(ShardId) {
+        for (thing, counts) in Progress::of(&stream_name(), shard).all_counts(table).unwrap() {
+            let sum = all.entry(thing).or_default();
+            sum.received = sum.received.max(counts.received);
+            sum.rejected += counts.rejected;
+            sum.scored += counts.scored;
+            sum.late += counts.late;
+        }
+    }
+    all
+}
+
+/// The next reshard of those that the test makes up: a split of an open shard, or a merge of two neighbours.
+fn reshard(stream: &MemoryStream, choice: u32) {
+    let shards = stream.describe(&stream_name()).unwrap().shards;
+    let open: Vec<_> = shards.open().collect();
+    let chosen = open[choice as usize % open.len()];
+    let next = open.iter().find(|shard| Some(shard.hash_keys.0) == chosen.hash_keys.1.checked_add(1));
+    let step = match next {
+        Some(next) if choice.is_multiple_of(3) => Reshard::Merge { shard: chosen.id, adjacent: next.id },
+        _ => {
+            let (first, last) = chosen.hash_keys;
+            Reshard::Split { shard: chosen.id, at: first + (last - first) / 2 + 1 }
+        }
+    };
+    stream.reshard(&stream_name(), &[step]).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn reshards_do_not_change_the_answer(
+        pieces in proptest::collection::vec((1u64..400, any::<u32>(), 0u32..3, any::<bool>()), 1..8),
+    ) {
+        let (stream, table) = (stream(), Arc::new(MemoryTable::new()));
+        let mut done = 0;
+        let mut current = scorer(&stream, table.clone());
+        for (length, choice, rounds, killed) in pieces {
+            let to = RECORDS.min(done + length);
+            append(&stream, done..to);
+            done = to;
+            reshard(&stream, choice);
+            for _ in 0..rounds {
+                current.round(false);
+            }
+            if killed {
+                current = scorer(&stream, table.clone());
+            }
+        }
+        append(&stream, done..RECORDS);
+        let found = without_places(&finish(&stream, &table));
+        let (other_stream, other) = (self::stream(), Arc::new(MemoryTable::new()));
+        append(&other_stream, 0..RECORDS);
+        let expected = without_places(&finish(&other_stream, &other));
+        for (found, expected) in found.iter().zip(&expected) {
+            prop_assert_eq!(found, expected);
+        }
+        prop_assert_eq!(found.len(), expected.len());
+        let shards = stream.describe(&stream_name()).unwrap().shards.all().len() as u32;
+        prop_assert_eq!(counts(&table, shards), counts(&other, 2));
+    }
+}
+
+#[test]
+fn a_thing_that_falls_silent_at_a_split_is_told_once() {
+    let (stream, table) = (stream(), Arc::new(MemoryTable::new()));
+    let mut scorer = scorer(&stream, table.clone());
+    append(&stream, 0..300);
+    for choice in [1, 2] {
+        reshard(&stream, choice);
+    }
+    while scorer.round(false) > 0 {}
+    // The records are of years ago, and listening began before them.
+    scorer.started = Timestamp::from_seconds(T0);
+    scorer.look_for_silence();
+    scorer.look_for_silence();
+    let silent = |table: &MemoryTable| {
+        let items = table.scan("anomaly-results-t1", None, usize::MAX).unwrap();
+        let text = |item: &Item| String::from_utf8_lossy(&item.value).into_owned();
+        items.iter().filter(|i| i.pk == crate::record::EPISODES && text(i).contains("\"silence\"")).count()
+    };
+    assert_eq!(silent(&table), 3);
+    // They speak again, in the children: who has gone there is not looked for in the parents.
+    append(&stream, 300..600);
+    while scorer.round(false) > 0 {}
+    let residents: usize = scorer.shards.values().map(|shard| shard.things.len()).sum();
+    assert_eq!(residents, 3);
 }

@@ -293,6 +293,7 @@ impl Engine {
         Ok(NewRecord {
             kind,
             partition_key: thing.as_str().into(),
+            hash_key: None,
             thing,
             thing_sequence: 0,
             arrival: original.arrival,
