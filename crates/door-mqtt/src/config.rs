@@ -49,8 +49,8 @@ pub const RETAINED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Messages a second of one connection: far above any device, below what would keep a core busy alone.
 pub const CONNECTION_RATE_MAX: u32 = 50_000;
 
-/// Messages a second of one tenant's connections together (AWS IoT's for an account): less than half of what two cores
-/// take in, so that one tenant alone cannot use them up.
+/// Messages a second of one tenant's connections together (AWS IoT's for an account): a fifth of what two cores have
+/// taken in, so that one tenant alone cannot use them up.
 pub const TENANT_RATE_MAX: u32 = 20_000;
 
 /// Bytes of payload of one tenant that wait for the disk: a quarter of what the streams let wait altogether, so that one
