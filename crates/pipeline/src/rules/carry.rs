@@ -71,10 +71,10 @@ impl Engine {
         async move {
             let Pending { rule, calls, original } = pending;
             let performed = calls.into_iter().map(|(kind, call)| {
-                let (engine, origin) = (self.clone(), &original.origin);
+                let (engine, rule, origin) = (self.clone(), &rule, &original.origin);
                 async move {
                     let result = match call {
-                        Ok(call) => engine.attempt(call, origin).await,
+                        Ok(call) => engine.attempt(rule, call, origin).await,
                         Err(error) => Err(error),
                     };
                     count(&kind, result.is_ok());
@@ -88,7 +88,14 @@ impl Engine {
     }
 
     /// Tries an action, and again where its target says that this may help.
-    async fn attempt(self: &Arc<Self>, call: ActionCall, origin: &Origin) -> Result<(), ActionError> {
+    async fn attempt(
+        self: &Arc<Self>,
+        rule: &CompiledRule,
+        call: ActionCall,
+        origin: &Origin,
+    ) -> Result<(), ActionError> {
+        // Not for messages to the rules themselves: a rule that waited for itself would wait for ever.
+        let _turn = if call.kind == "republish" { None } else { rule.turns.acquire().await.ok() };
         let began = self.clock.now();
         for wait in WAITS {
             match self.perform(call.clone(), origin.clone()).await {
@@ -171,7 +178,7 @@ impl Engine {
             let message = self.message(original);
             action.call(&rule.name, &original.topic, &Evaluation::new(&message), told)?
         };
-        let done = self.attempt(call, &original.origin).await;
+        let done = self.attempt(rule, call, &original.origin).await;
         count(&action.kind, done.is_ok());
         done
     }

@@ -12,6 +12,7 @@ use kilter_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Actions of one rule (AWS's limit).
 const ACTIONS_MAX: usize = 10;
@@ -20,6 +21,9 @@ const NAME_CHARS_MAX: usize = 128;
 const DESCRIPTION_CHARS_MAX: usize = 2_048;
 /// Of all actions as JSON: what is evaluated for each message should be small.
 const ACTIONS_BYTES_MAX: usize = 64 << 10;
+/// Actions of one rule that are carried out at once; further ones wait, and with them their messages'
+/// acknowledgements: a target that hangs holds up nothing but the rules that name it.
+const AT_ONCE_MAX: usize = 64;
 const SQL_VERSIONS: [&str; 3] = ["2015-10-08", "2016-03-23", "beta"];
 
 /// A rule as it is kept in the registry.
@@ -112,6 +116,8 @@ pub struct CompiledRule {
     pub statement: Statement,
     pub actions: Vec<CompiledAction>,
     pub error_action: Option<CompiledAction>,
+    /// One for each action under way.
+    pub turns: Semaphore,
 }
 
 impl CompiledRule {
@@ -146,7 +152,8 @@ impl CompiledRule {
         let compile = |action: &RuleAction| CompiledAction::compile(action, &variables);
         let actions = payload.actions.iter().map(compile).collect::<Result<_, _>>()?;
         let error_action = payload.error_action.as_ref().map(compile).transpose()?;
-        Ok(Self { name: name.as_str().into(), statement, actions, error_action, rule })
+        let turns = Semaphore::new(AT_ONCE_MAX);
+        Ok(Self { name: name.as_str().into(), statement, actions, error_action, turns, rule })
     }
 
     pub fn topic_filter(&self) -> Option<&str> {

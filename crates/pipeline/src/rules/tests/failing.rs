@@ -75,6 +75,57 @@ async fn a_slow_target_is_not_waited_for_again() {
     assert_eq!(house.errors().len(), 1);
 }
 
+/// Answers only when it is let; counts who waits for it.
+#[derive(Default)]
+struct Hanging {
+    waiting: Arc<Mutex<usize>>,
+    gate: Arc<tokio::sync::Notify>,
+}
+
+impl ActionTarget for Hanging {
+    fn kinds(&self) -> &[&'static str] {
+        &["http"]
+    }
+    fn check(&self, _: &str, _: &Value) -> Result<(), String> {
+        Ok(())
+    }
+    fn perform(&self, _: ActionCall) -> BoxFuture<'static, Result<(), ActionError>> {
+        let (waiting, gate) = (self.waiting.clone(), self.gate.clone());
+        async move {
+            *waiting.lock().unwrap() += 1;
+            gate.notified().await;
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_hangs_is_asked_by_so_many_at_once_and_holds_up_no_other_rule() {
+    let house = house();
+    let target = Arc::new(Hanging::default());
+    house.engine.add_target(target.clone());
+    house.rule("hangs", "SELECT * FROM 'a'", json!([{"http": {"url": "https://example.com"}}]));
+    house.rule(
+        "works",
+        "SELECT * FROM 'b'",
+        json!([{"kinesis": {"streamName": "other"}}, {"s3": {"bucketName": "b", "key": "k"}}]),
+    );
+    let published = (0..100).map(|_| house.publish("a", "{}"));
+    let mut published = futures::future::join_all(published);
+    assert!(futures::poll!(&mut published).is_pending());
+    assert_eq!(*target.waiting.lock().unwrap(), 64);
+    house.publish("b", "{}").await;
+    let let_go = async {
+        while *target.waiting.lock().unwrap() < 100 {
+            target.gate.notify_waiters();
+            tokio::task::yield_now().await;
+        }
+        target.gate.notify_waiters();
+    };
+    futures::join!(published, let_go);
+}
+
 #[tokio::test]
 async fn a_message_that_nobody_could_keep_is_not_acknowledged() {
     let house = house_without_log();

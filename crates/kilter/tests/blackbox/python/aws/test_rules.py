@@ -309,6 +309,23 @@ def test_basic_ingest_and_rules_that_are_switched_off():
     assert came("rules/out/disabled") == []
 
 
+def test_readings_that_a_rule_dates_to_the_same_millisecond_are_all_scored():
+    sql = "SELECT topic() as topic, timestamp() as ts, * FROM 'tenants/rules001/devices/+/telemetry'"
+    action = {"kinesis": {"roleArn": ROLE, "streamName": "anomaly-stream-rules001", "partitionKey": "rules001"}}
+    rule("telemetry_to_kinesis_rules001", sql, action)
+    topic = f"tenants/rules001/devices/{DEVICE}/telemetry"
+    sent = [device.publish(topic, json.dumps({"temp": n % 5}), qos=1) for n in range(300)]
+    for info in sent:
+        info.wait_for_publish(PATIENCE)
+
+    def line():
+        ledger = json.loads(urllib.request.urlopen(os.environ["KILTER_URL"] + "/api/v1/ledger?tenant=rules001").read())
+        return next((line for line in ledger if line["received"] == 300 and line["waiting"] == 0), None)
+
+    settled = eventually("nothing waits", line)
+    assert (settled["scored"], settled["late"], settled["rejected"]) == (300, 0, 0), settled
+
+
 def test_what_is_not_offered_is_refused_when_the_rule_is_made():
     payload = {"sql": "SELECT * FROM 'x'", "actions": []}
     for function in ["aws_lambda('arn', *)", "get_thing_shadow('a', 'b')", "get_dynamodb('t', 'k', 'v', 'r')",
