@@ -8,11 +8,8 @@
 use crate::tail::Tail;
 use kilter_core::{AlertBudget, Score};
 
-/// The part of the budget that a well-behaved thing is meant to use. A healthy process is not as steady as any
-/// estimate has it; the rest is kept for that.
-const SPENT: f64 = 1.0 / 3.0;
-/// However generous the budget, what one healthy reading in 100 shows is not called anomalous …
-const CHANCE_MAX: f64 = 1e-2;
+/// However generous the budget, what one healthy reading in 20 shows is not called anomalous …
+const CHANCE_MAX: f64 = 5e-2;
 /// … and however tight, no tail estimate from a week or two can tell rarer things apart.
 const CHANCE_MIN: f64 = 1e-6;
 /// A history of n excursions cannot tell one in 10·n from one in 100·n, and to wait until it can would leave a thing
@@ -27,8 +24,8 @@ pub(crate) fn threshold(budget: AlertBudget, readings_per_week: f64, history: &T
     let readings = if readings_per_week >= 1.0 { readings_per_week } else { READINGS_PER_WEEK_UNKNOWN };
     let excursions = f64::from(history.excursions()) + 1.0;
     let excursions_per_week = readings * excursions / (f64::from(history.count()) + 1.0);
-    let spent = SPENT * budget.per_asset_and_week.max(0.0) / excursions_per_week;
-    let chance = history.share_above() * spent.max(NEWCOMER_CHANCE / excursions);
+    let asked = budget.per_asset_and_week.max(0.0) / excursions_per_week;
+    let chance = history.share_above() * asked.max(NEWCOMER_CHANCE / excursions);
     Score::from_probability(chance.clamp(CHANCE_MIN, CHANCE_MAX))
 }
 
@@ -51,7 +48,7 @@ mod tests {
         let at = |budget, readings| threshold(AlertBudget { per_asset_and_week: budget }, readings, &long).value();
         assert!(at(0.1, 10_080.0) > at(3.0, 10_080.0));
         assert!(at(3.0, 604_800.0) > at(3.0, 10_080.0));
-        assert_eq!(at(1e9, 10_080.0), 2.0);
+        assert!((at(1e9, 10_080.0) - -CHANCE_MAX.log10()).abs() < 1e-9);
         assert_eq!(at(3.0, 0.0), at(3.0, READINGS_PER_WEEK_UNKNOWN));
         assert_eq!(at(f64::NAN, 10_080.0), at(0.0, 10_080.0));
         assert_eq!(at(-1.0, 10_080.0), at(0.0, 10_080.0));

@@ -70,6 +70,13 @@ signal_detectors! {
     cusum: Cusum,
 }
 
+impl SignalDetectors {
+    /// Where most values of the signal are to be expected now.
+    pub(crate) fn expected(&self) -> [f64; 2] {
+        self.cusum.expected()
+    }
+}
+
 /// The detectors that look at the thing as a whole, one line each, with how a fresh one is made from the thing's seed.
 macro_rules! thing_detectors {
     ($count:literal: $($field:ident: $detector:ty = $make:expr),+ $(,)?) => {

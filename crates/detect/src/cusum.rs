@@ -59,6 +59,11 @@ impl Default for Cusum {
 }
 
 impl Cusum {
+    /// Where most values are to be expected now.
+    pub fn expected(&self) -> [f64; 2] {
+        self.short.band()
+    }
+
     fn sums_with(&self, value: f64) -> [f64; 2] {
         if self.long.seen() < LONG_NEEDED {
             return [0.0; 2];

@@ -32,6 +32,16 @@ impl Gap {
         if self.seen == 0 { 0.0 } else { WEEK_SECONDS / self.usual_ln.exp() }
     }
 
+    /// The last reading's time.
+    pub fn last(&self) -> Option<Timestamp> {
+        self.last
+    }
+
+    /// A reading until which the silence says nothing.
+    pub fn rest(&mut self, now: Timestamp) {
+        self.last = Some(now);
+    }
+
     fn seconds(&self, now: Timestamp) -> Option<f64> {
         Some(now.seconds_since(self.last?)).filter(|&seconds| seconds >= SECONDS_MIN)
     }

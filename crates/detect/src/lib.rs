@@ -3,6 +3,8 @@
 mod blend;
 mod budget;
 pub mod catalog;
+mod change;
+mod context;
 pub mod cusum;
 pub mod detector;
 pub mod forest;
@@ -22,6 +24,7 @@ mod tail;
 pub mod windows;
 pub mod yardstick;
 
+pub use context::{Maintenance, OffState, Side, Tolerance};
 pub use sample::{
     CAUSES_MAX, COMMISSIONING_READINGS, Learn, Limits, Outcome, Sample, ScorerConfig, Settled, StateError,
 };

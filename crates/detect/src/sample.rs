@@ -2,6 +2,7 @@
 
 use crate::blend::CHANNELS;
 use crate::catalog::THING_DETECTORS;
+use crate::context::{Maintenance, OffState, Tolerance};
 use crate::detector::{Reaction, Slot};
 use kilter_core::{AlertBudget, Cause, Score, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,10 @@ pub struct ScorerConfig {
     pub commissioning_readings: Option<u32>,
     /// Hard limits by signal name: outside is anomalous at once, warmed up or not.
     pub limits: BTreeMap<Box<str>, Limits>,
+    /// Deviations that do not matter, by signal name.
+    pub tolerances: BTreeMap<Box<str>, Tolerance>,
+    pub maintenance: Vec<Maintenance>,
+    pub off: Option<OffState>,
 }
 
 /// Readings that count as commissioning where nobody has said how many are.
@@ -57,7 +62,7 @@ pub enum Learn {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub verdict: Verdict,
-    /// `None` exactly while warming.
+    /// `None` exactly while warming or paused.
     pub score: Option<Score>,
     /// The score from which this sample would have been anomalous.
     pub threshold: Option<Score>,
@@ -69,12 +74,32 @@ pub struct Outcome {
     /// How new what the signals do is where it begins or becomes worse, else 0: 1 is the edge of what the thing has
     /// shown so far. One event has one onset, so it suits to wake somebody, where `oddness` suits to rank readings.
     pub onset: Option<f64>,
+    /// How far the level of a signal has gone from where it was, at least 1, where that is to be told, else 0. `None`
+    /// during commissioning.
+    pub change: Option<f64>,
     /// At most [`CAUSES_MAX`], largest share first; the shares sum to 1.
     pub causes: Vec<Cause>,
     /// Signals that no detector looked at because the thing already has [`crate::SIGNALS_MAX`].
     pub unscored_signals: u32,
     /// What `learn` needs of the work that `score` has done.
     pub(crate) workings: Workings,
+}
+
+impl Outcome {
+    pub(crate) fn paused() -> Self {
+        Self {
+            verdict: Verdict::Paused,
+            score: None,
+            threshold: None,
+            oddness: None,
+            settled: None,
+            onset: None,
+            change: None,
+            causes: Vec::new(),
+            unscored_signals: 0,
+            workings: Workings::default(),
+        }
+    }
 }
 
 /// How odd an earlier reading was, in the light of the readings since.
@@ -95,6 +120,8 @@ pub(crate) struct Workings {
     pub(crate) settled: [Option<f32>; CHANNELS],
     /// The largest novelty of any signal.
     pub(crate) novelty: Option<f64>,
+    /// How far the furthest signal's level is from where it was.
+    pub(crate) furthest: f64,
     /// The highest score of any detector.
     pub(crate) strongest: Option<f64>,
 }

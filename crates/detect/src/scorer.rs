@@ -8,17 +8,20 @@
 use crate::blend::{Blend, CHANNELS};
 use crate::budget;
 use crate::catalog::{THING_DETECTORS, ThingDetectors};
+use crate::change::Changes;
+use crate::context;
 use crate::cusum::Cusum;
 use crate::detector::{Detector, Input, Part, Reaction, THING};
+use crate::gap::Gap;
 use crate::limits::LimitsDetector;
 use crate::onset::Onset;
 use crate::reference::Reference;
 use crate::sample::Workings;
-use crate::signals::{Placed, Signals};
+use crate::signals::{Placed, Signal, Signals};
 use crate::tail::Tail;
 use crate::windows::Windows;
 use crate::{CAUSES_MAX, Learn, Outcome, Sample, ScorerConfig};
-use kilter_core::{Cause, Score, Verdict};
+use kilter_core::{Cause, Score, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// Readings before a thing is scored: 64 to choose the forest's dimensions and scales, about 50 for the detectors'
@@ -46,6 +49,9 @@ pub(crate) struct State {
     things: ThingDetectors,
     blend: Blend,
     onset: Onset,
+    changes: Changes,
+    /// When the thing was last seen off.
+    off_at: Option<Timestamp>,
     /// Of the highest score that any detector gave.
     strongest: Tail,
 }
@@ -62,6 +68,8 @@ impl ThingScorer {
             things: ThingDetectors::new(seed),
             blend: Blend::default(),
             onset: Onset::default(),
+            changes: Changes::default(),
+            off_at: None,
             strongest: Tail::default(),
         };
         Self { config, state }
@@ -78,9 +86,13 @@ impl ThingScorer {
     /// Says how odd the sample is. Changes nothing.
     pub fn score(&self, sample: &Sample<'_>) -> Outcome {
         let state = &self.state;
+        if self.pauses(sample) {
+            return Outcome::paused();
+        }
         let placed = state.signals.place(sample.signals);
         let commissioning = state.readings < u64::from(self.config.commissioning());
         let (mut answers, mut workings) = state.answers(sample, &placed, commissioning);
+        answers.retain_mut(|(name, reaction)| self.counts(name, reaction, sample.event_time));
         // Without a commissioning that somebody vouches for, the reference ranks and explains but raises no alarm.
         let vouched = self.config.commissioning_readings.is_some();
         let strongest = state.strongest_of(&answers, vouched);
@@ -106,6 +118,9 @@ impl ThingScorer {
         let novelties = placed.known.iter().map(|&(at, value)| state.signals.at(at).novelty.of(value));
         workings.novelty = novelties.reduce(f64::max);
         let onset = workings.novelty.map(|novelty| state.onset.strength(novelty));
+        workings.furthest =
+            Changes::furthest(placed.known.iter().map(|&(at, value)| (&state.signals.at(at).levels, value)));
+        let change = (!commissioning).then(|| state.changes.told(workings.furthest));
         answers.retain(|(_, reaction)| reaction.score().is_some());
         let causes = match (score, &off) {
             (None, _) => Vec::new(),
@@ -120,10 +135,34 @@ impl ThingScorer {
             oddness,
             settled,
             onset,
+            change,
             causes,
             unscored_signals: u32::try_from(unscored).unwrap_or(u32::MAX),
             workings,
         }
+    }
+
+    /// Whether the thing is maintained, off or starting up: neither scored nor learned.
+    fn pauses(&self, sample: &Sample<'_>) -> bool {
+        let now = sample.event_time;
+        let off = self.config.off.as_ref().is_some_and(|off| match off.shown_by(sample.signals) {
+            Some(true) => true,
+            _ => self.state.off_at.is_some_and(|at| now.seconds_since(at) < off.start_up_seconds),
+        });
+        off || self.config.maintenance.iter().any(|maintenance| maintenance.contains(now))
+    }
+
+    /// Whether silence from the last reading to `now` is nothing to tell: somebody works on the thing, or it was off.
+    pub fn rests(&self, now: Timestamp) -> bool {
+        let Some(last) = self.state.things.gap.last() else { return false };
+        self.state.off_at == Some(last) || context::maintained(&self.config.maintenance, last, now)
+    }
+
+    /// Whether a detector's finding counts, by what the operator knows; takes out of it what does not.
+    fn counts(&self, name: &str, reaction: &mut Reaction, now: Timestamp) -> bool {
+        let tolerance_of = |part: &Part| self.config.tolerances.get(self.state.signals.name_of(part.slot)?).copied();
+        (name != Gap::NAME || !self.rests(now))
+            && (self.config.tolerances.is_empty() || context::keep_what_matters(name, reaction, tolerance_of))
     }
 
     fn broken_limits(&self, sample: &Sample<'_>) -> Vec<Cause> {
@@ -148,7 +187,17 @@ impl ThingScorer {
 
     /// Learns the sample; `outcome` is what [`Self::score`] has just said about it.
     pub fn learn(&mut self, sample: &Sample<'_>, outcome: &Outcome, mode: Learn) {
+        let rests = self.rests(sample.event_time);
         let state = &mut self.state;
+        if rests || outcome.verdict == Verdict::Paused {
+            state.things.gap.rest(sample.event_time);
+        }
+        if let Some(true) = self.config.off.as_ref().and_then(|off| off.shown_by(sample.signals)) {
+            state.off_at = Some(sample.event_time);
+        }
+        if outcome.verdict == Verdict::Paused {
+            return;
+        }
         let (signals, things) = (&mut state.signals, &mut state.things);
         signals.admit(sample.signals, state.readings, |slot| things.forget(slot));
         let placed = signals.place(sample.signals);
@@ -169,6 +218,9 @@ impl ThingScorer {
             }
         }
         things.learn(&whole, workings.things.as_ref().unwrap_or(&[silent; THING_DETECTORS]), mode);
+        let levels = signals.levels_of(&placed.known);
+        let ordinary = mode == Learn::Full && (commissioning || state.changes.is_within(workings.furthest));
+        state.changes.learn(workings.furthest, ordinary, levels);
         state.blend.learn(workings, state.lags());
         state.onset.learn(workings.novelty);
         match (mode, outcome.workings.strongest) {
@@ -192,6 +244,14 @@ impl ThingScorer {
         };
         let ranked = self.state.things.reference.ranking(&whole);
         ranked.into_iter().filter_map(|(slot, share)| Some((self.state.signals.name_of(slot)?, share))).collect()
+    }
+
+    /// Where an ordinary next value of each signal would lie, by name; nothing of a signal that was never seen.
+    pub fn expected(&self) -> Vec<(&str, [f64; 2])> {
+        let vouched = self.config.commissioning_readings.is_some();
+        let reference = |slot| self.state.things.reference.expected(slot).filter(|_| vouched);
+        let of = |signal: &Signal| reference(signal.slot).unwrap_or_else(|| signal.detectors.expected());
+        self.state.signals.iter().map(|signal| (&*signal.name, of(signal))).collect()
     }
 
     /// Signals that have a place.
@@ -299,6 +359,7 @@ impl State {
             && self.things.is_sound()
             && self.blend.is_sound()
             && self.onset.is_sound()
+            && self.changes.is_sound()
             && self.strongest.is_sound()
     }
 }

@@ -1,6 +1,7 @@
 //! The signals of one thing: which there are, their slots, and who has to go when there are too many.
 
 use crate::catalog::SignalDetectors;
+use crate::change::Levels;
 use crate::detector::{Detector, Slot, VALUE_MAX};
 use crate::novelty::Novelty;
 use crate::windows::Windows;
@@ -25,6 +26,7 @@ pub(crate) struct Signal {
     last_seen: u64,
     pub(crate) detectors: SignalDetectors,
     pub(crate) novelty: Novelty,
+    pub(crate) levels: Levels,
     /// Where the thing has few enough signals.
     pub(crate) windows: Option<Box<Windows>>,
 }
@@ -60,6 +62,15 @@ impl Signals {
 
     pub(crate) fn at_mut(&mut self, position: usize) -> &mut Signal {
         &mut self.by_name[position]
+    }
+
+    /// The levels of placed signals, each with its value; `known` by position.
+    pub(crate) fn levels_of(&mut self, known: &[(usize, f64)]) -> impl Iterator<Item = (&mut Levels, f64)> {
+        let mut known = known.iter().peekable();
+        self.by_name.iter_mut().enumerate().filter_map(move |(position, signal)| {
+            let (_, value) = known.next_if(|(at, _)| *at == position)?;
+            Some((&mut signal.levels, *value))
+        })
     }
 
     pub(crate) fn name_of(&self, slot: Slot) -> Option<&str> {
@@ -146,6 +157,7 @@ impl Signals {
                     && signal.name.len() <= NAME_BYTES_MAX
                     && signal.detectors.is_sound()
                     && signal.novelty.is_sound()
+                    && signal.levels.is_sound()
                     && signal.windows.as_ref().is_none_or(|windows| windows.is_sound())
             })
     }
@@ -163,8 +175,8 @@ impl Signals {
 
 impl Signal {
     fn new(name: Box<str>, slot: Slot, now: u64) -> Self {
-        let (detectors, novelty) = (SignalDetectors::default(), Novelty::default());
-        Self { name, slot, last_seen: now, detectors, novelty, windows: None }
+        let (detectors, novelty, levels) = (SignalDetectors::default(), Novelty::default(), Levels::default());
+        Self { name, slot, last_seen: now, detectors, novelty, levels, windows: None }
     }
 
     fn is_stale(&self, now: u64) -> bool {

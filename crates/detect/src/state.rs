@@ -4,7 +4,7 @@ use crate::scorer::State;
 use crate::{ScorerConfig, StateError, ThingScorer};
 
 /// Of the layout below; another layout gets another number.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const CHECKSUM_BYTES: usize = 4;
 
 impl ThingScorer {

@@ -110,7 +110,7 @@ impl Row for ScoredRow<'_> {
         let readings = || rows.iter().map(|row| row.reading);
         let warming = |reading: &ScoredReading| match reading.verdict {
             Verdict::Warming { seen, needed } => Some((i64::from(seen), i64::from(needed))),
-            Verdict::Normal | Verdict::Anomalous => None,
+            Verdict::Normal | Verdict::Anomalous | Verdict::Paused => None,
         };
         let signals: Vec<usize> = readings().map(|reading| reading.values.len()).collect();
         let causes: Vec<usize> = readings().map(|reading| reading.causes.len()).collect();
@@ -143,6 +143,7 @@ const fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Warming { .. } => "warming",
         Verdict::Normal => "normal",
         Verdict::Anomalous => "anomalous",
+        Verdict::Paused => "paused",
     }
 }
 

@@ -23,7 +23,7 @@ const RECENT_MAX: usize = 1_000;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Episodes {
     open: Option<Open>,
-    /// Alerts of the last week: when, and the highest score by then.
+    /// Alerts of the last week, or of as many as the budget asks for one: when, and the highest score by then.
     recent: Vec<(Timestamp, f64)>,
 }
 
@@ -107,7 +107,7 @@ impl Episodes {
     }
 
     /// Whether the open episode is to be told now: within the week's budget always; beyond it only if it is worse
-    /// than everything told that week, so that the worst always gets through.
+    /// than everything told in that time, so that the worst always gets through.
     fn alert(
         recent: &mut Vec<(Timestamp, f64)>,
         open: &mut Open,
@@ -117,7 +117,9 @@ impl Episodes {
         if open.alerted {
             return None;
         }
-        recent.retain(|(at, _)| now.seconds_since(*at) < WEEK_SECONDS as f64);
+        // Less than one alert a week is one in so many weeks.
+        let window = WEEK_SECONDS as f64 / budget.per_asset_and_week.min(1.0);
+        recent.retain(|(at, _)| now.seconds_since(*at) < window);
         let score = open.episode.peak_score.value();
         let worst = recent.iter().map(|(_, s)| *s).fold(0.0, f64::max);
         let within = (recent.len() as f64) < budget.per_asset_and_week;

@@ -29,4 +29,5 @@ mod sequence;
 mod thing;
 mod uses;
 
-pub use episodes::{HOLD_READINGS, cause_in_words};
+pub use episodes::{Change, HOLD_READINGS, cause_in_words};
+pub use thing::{Processed, ThingState};

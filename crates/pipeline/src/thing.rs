@@ -98,6 +98,10 @@ impl ThingState {
         self.scorer.memory_bytes() + self.clocks.last.len() * 64
     }
 
+    pub fn scorer(&self) -> &ThingScorer {
+        &self.scorer
+    }
+
     pub fn signals(&self) -> usize {
         self.scorer.signals()
     }
@@ -112,15 +116,18 @@ impl ThingState {
         let readings = decode::decode(&record.record.data, arrival).unwrap_or_default();
         for (index, mut reading) in readings.into_iter().enumerate() {
             reading.event_time = self.clocks.moment(reading.event_time, arrival);
-            match self.clocks.fresh(reading) {
-                Some(reading) => {
-                    let position = format!("{}:{}:{index}", shard.0, record.offset.0);
-                    self.score(reading, arrival, position.into(), &mut done);
-                }
-                None => done.late_readings += 1,
-            }
+            let position = format!("{}:{}:{index}", shard.0, record.offset.0);
+            self.take_in(reading, arrival, position.into(), &mut done);
         }
         done
+    }
+
+    /// Scores a reading, then learns it; one that is late is only counted.
+    pub fn take_in(&mut self, reading: Reading, arrival: Timestamp, position: Box<str>, done: &mut Processed) {
+        match self.clocks.fresh(reading) {
+            Some(reading) => self.score(reading, arrival, position, done),
+            None => done.late_readings += 1,
+        }
     }
 
     fn score(&mut self, reading: Reading, arrival: Timestamp, position: Box<str>, done: &mut Processed) {
@@ -151,7 +158,10 @@ impl ThingState {
         let (last_event, last_arrival) = (self.clocks.last_event?, self.clocks.last_arrival?);
         let usual = self.clocks.arrival_interval.max(self.clocks.event_interval);
         let limit_seconds = (usual * SILENT_INTERVALS).max(SILENT_SECONDS_MIN);
-        if self.clocks.messages < SILENCE_MESSAGES_MIN || now.seconds_since(last_arrival.max(since)) <= limit_seconds {
+        if self.scorer.rests(now)
+            || self.clocks.messages < SILENCE_MESSAGES_MIN
+            || now.seconds_since(last_arrival.max(since)) <= limit_seconds
+        {
             return None;
         }
         let position = self.clocks.last_position.clone();

@@ -62,6 +62,8 @@ pub enum Verdict {
     },
     Normal,
     Anomalous,
+    /// The thing is maintained, off or starting up: not scored, not learned. Has no score.
+    Paused,
 }
 
 /// A row of the results table: one scored reading.
@@ -73,7 +75,7 @@ pub struct ScoredReading {
     /// Shard and offset of the record, and the reading's index within it: `shard:offset:index`.
     pub position: Box<str>,
     pub verdict: Verdict,
-    /// `None` exactly while warming.
+    /// `None` exactly while warming or paused.
     pub score: Option<Score>,
     /// The score from which this reading would have been anomalous, as the alert budget sets it.
     pub threshold: Option<Score>,

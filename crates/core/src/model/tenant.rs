@@ -9,6 +9,20 @@ pub struct AlertBudget {
     pub per_asset_and_week: f64,
 }
 
+impl AlertBudget {
+    /// A month, here as wherever alerts are counted.
+    pub const MONTH_DAYS: f64 = 30.0;
+    const WEEK_DAYS: f64 = 7.0;
+
+    pub fn monthly(per_asset_and_month: f64) -> Self {
+        Self { per_asset_and_week: per_asset_and_month * Self::WEEK_DAYS / Self::MONTH_DAYS }
+    }
+
+    pub fn per_asset_and_month(&self) -> f64 {
+        self.per_asset_and_week * Self::MONTH_DAYS / Self::WEEK_DAYS
+    }
+}
+
 impl Default for AlertBudget {
     fn default() -> Self {
         Self { per_asset_and_week: 3.0 }

@@ -42,6 +42,8 @@ const CLEAR_READINGS: u8 = 20;
 const LEVEL_REACH: usize = 10;
 /// An alarm that lasts this many times as long as commissioning did, while it is being learned, is no fault.
 const RECOMMISSION_FACTOR: u32 = 4;
+/// A signal that is so many deviations off explains what is odd without the others.
+const ALONE: f64 = 4.0;
 /// What is normal follows the process with a memory of so many commissionings.
 const FOLLOW_FACTOR: f64 = 32.0;
 /// Where in `Reaction::work` the statistics are handed to `learn`.
@@ -175,11 +177,14 @@ impl Reference {
                 of.iter().for_each(|(place, part)| parts[*place] += weight * part / total);
             }
         };
-        // Each model counts by how far beyond its own edge it is beside the other.
         add(sight.level.powi(2), models.levels.surprises(sight.levels.iter().copied()).enumerate().collect());
-        if let Some(combination) = &models.combination {
+        // What signals show alone explains best; the combination spreads it over all that go with them.
+        if let Some(combination) = models.combination.as_ref().filter(|_| sight.level < 1.0) {
             let contributions = combination.contributions(&sight.values);
-            add(sight.combination.powi(2), contributions.into_iter().map(|(place, part, _)| (place, part)).collect());
+            let alone = contributions.iter().any(|(.., distance)| distance.abs() > ALONE);
+            let part =
+                |&(place, part, distance): &(usize, f64, f64)| (place, if alone { distance.powi(2) } else { part });
+            add(sight.combination.powi(2), contributions.iter().map(part).collect());
         }
         let total: f64 = parts.iter().sum();
         let mut shares: Vec<(usize, f64)> =
@@ -206,6 +211,14 @@ impl Reference {
         };
         let at = |x: f64| (x + column.origin).clamp(-VALUE_MAX, VALUE_MAX);
         Part { slot: column.slot, share, direction, value: at(value), expected: [at(low), at(high)] }
+    }
+
+    /// The levels at which the signal alone would be off its reference; `None` before there is one.
+    pub fn expected(&self, slot: Slot) -> Option<[f64; 2]> {
+        let place = self.commissioning.columns.iter().position(|column| column.slot == slot)?;
+        let range = self.models.as_ref().filter(|_| place < self.levels.len())?.levels.expected(place);
+        let origin = self.commissioning.columns[place].origin;
+        Some(range.map(|level| (level + origin).clamp(-VALUE_MAX, VALUE_MAX)))
     }
 
     /// All signals by their part in the reading's oddness, largest first; empty before there is a reference.
