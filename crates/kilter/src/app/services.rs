@@ -3,7 +3,7 @@
 use super::Node;
 use crate::{
     aws,
-    config::Config,
+    config::{Config, Whose},
     error::{Code, Coded},
     post::HttpPost,
     reload::Reload,
@@ -146,8 +146,10 @@ impl Node {
     pub(super) fn scorer_config(&self, config: &Config) -> Arc<ConfigFor> {
         let (config, control) = (config.clone(), self.control.clone());
         Arc::new(move |tenant, thing| {
-            let mut scorer = config.scorer(tenant, thing);
-            if let Some(known) = control.registry.state().tenants.get(tenant) {
+            let known = control.registry.state();
+            let thing_type = known.fleet.things.get(thing).and_then(|thing| thing.thing_type.as_deref());
+            let mut scorer = config.scorer(&Whose { tenant, thing, thing_type });
+            if let Some(known) = known.tenants.get(tenant) {
                 scorer.budget = known.budget;
             }
             scorer

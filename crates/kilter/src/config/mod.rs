@@ -1,11 +1,14 @@
 //! One configuration: defaults, then `kilter.toml`, then flags and environment. Reading and checking touch nothing.
 
+mod assets;
 mod mqtt;
 mod options;
 
+pub use assets::Whose;
 pub use options::{Output, ServeOptions, Shared};
 
 use crate::error::{Code, Coded};
+use assets::AssetConfig;
 use kilter_backend_embedded::StreamConfig;
 use kilter_core::{TenantId, ThingName};
 use kilter_detect::{Limits, ScorerConfig};
@@ -41,6 +44,8 @@ struct Raw {
     webhook: Vec<WebhookConfig>,
     #[serde(default)]
     limit: Vec<LimitConfig>,
+    #[serde(default)]
+    asset: Vec<AssetConfig>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -100,6 +105,7 @@ pub struct Config {
     pub archive: ArchiveConfig,
     pub webhooks: Vec<WebhookConfig>,
     pub limits: Vec<LimitConfig>,
+    pub assets: Vec<AssetConfig>,
 }
 
 impl Config {
@@ -142,6 +148,7 @@ impl Config {
             },
             webhooks: raw.webhook,
             limits: raw.limit,
+            assets: raw.asset,
         })
     }
 
@@ -176,6 +183,7 @@ impl Config {
             return Err("retention_days and flush_seconds must be at least 1".to_owned());
         }
         self.mqtt_limits.check()?;
+        self.assets.iter().try_for_each(AssetConfig::check)?;
         self.check_limits()
     }
 
@@ -194,10 +202,13 @@ impl Config {
     }
 
     /// What is configured for a thing's detectors.
-    pub fn scorer(&self, tenant: &TenantId, thing: &ThingName) -> ScorerConfig {
-        let own = self.limits.iter().filter(|l| l.tenant == *tenant && l.thing.as_ref().is_none_or(|t| t == thing));
+    pub fn scorer(&self, whose: &Whose<'_>) -> ScorerConfig {
+        let holds = |l: &&LimitConfig| l.tenant == *whose.tenant && l.thing.as_ref().is_none_or(|t| t == whose.thing);
+        let own = self.limits.iter().filter(holds);
         let limits = own.map(|l| (l.signal.clone(), Limits { low: l.low, high: l.high })).collect();
-        ScorerConfig { limits, ..ScorerConfig::default() }
+        let mut scorer = ScorerConfig { limits, ..ScorerConfig::default() };
+        self.assets.iter().filter(|asset| asset.holds(whose)).for_each(|asset| asset.apply(&mut scorer));
+        scorer
     }
 }
 
@@ -241,9 +252,29 @@ mod tests {
         .unwrap();
         assert_eq!(config.archive.flush_age, Duration::from_secs(2));
         assert_eq!(config.stream.segment_bytes, defaults.stream.segment_bytes);
-        let of =
-            |tenant: &str| config.scorer(&TenantId::new(tenant).unwrap(), &ThingName::new("x").unwrap()).limits.len();
-        assert_eq!((of("t1"), of("t2")), (1, 0));
+        assert_eq!((scorer(&config, "t1", None).limits.len(), scorer(&config, "t2", None).limits.len()), (1, 0));
+    }
+
+    fn scorer(config: &Config, tenant: &str, thing_type: Option<&str>) -> ScorerConfig {
+        let (tenant, thing) = (TenantId::new(tenant).unwrap(), ThingName::new("x").unwrap());
+        config.scorer(&Whose { tenant: &tenant, thing: &thing, thing_type })
+    }
+
+    #[test]
+    fn what_is_known_of_a_machine_holds_for_its_tenant_and_type() {
+        let config = parse(
+            "[[asset]]\ntenant = \"t1\"\ncommissioning_readings = 400\noff = { signal = \"rpm\", below = 50.0 }\n\
+             maintenance = [{ from = \"2026-03-01T08:00:00Z\", until = \"2026-03-01T12:00:00Z\" }]\n\
+             [[asset]]\ntenant = \"t1\"\nthing_type = \"pump\"\n\
+             [asset.tolerance.temp]\ndifference = 2.0\nonly = \"above\"",
+        )
+        .unwrap();
+        let (pump, fan, other) =
+            (scorer(&config, "t1", Some("pump")), scorer(&config, "t1", None), scorer(&config, "t2", Some("pump")));
+        assert_eq!((pump.tolerances.len(), fan.tolerances.len()), (1, 0));
+        assert_eq!((pump.commissioning_readings, fan.maintenance.len()), (Some(400), 1));
+        assert!(fan.off.is_some_and(|off| off.start_up_seconds == 0.0));
+        assert_eq!(other, ScorerConfig::default());
     }
 
     #[test]
@@ -260,6 +291,12 @@ mod tests {
             ("[mqtt_limits]\nqueue_messages_max = 0", "queue_messages_max"),
             ("[mqtt_limits]\nno_such_limit = 1", "no_such_limit"),
             ("[[limit]]\ntenant = \"t1\"\nsignal = \"a\"", "low"),
+            (
+                "[[asset]]\ntenant = \"t1\"\nmaintenance = [{ from = \"2026-03-01T08:00:00Z\", until = \"2026-03-01T08:00:00Z\" }]",
+                "before it begins",
+            ),
+            ("[[asset]]\ntenant = \"t1\"\n[asset.tolerance.a]\npercent = -1.0", "0 or more"),
+            ("[[asset]]\ntenant = \"t1\"\n[asset.tolerance.a]\nonly = \"up\"", "only"),
             ("[[limit]]\ntenant = \"T 1\"\nsignal = \"a\"\nlow = 1.0", "tenant"),
         ] {
             let error = parse(text).unwrap_err();
