@@ -82,7 +82,7 @@ pub async fn run(shared: &Shared, command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn list(episodes: &[Episode]) -> String {
+pub fn list(episodes: &[Episode]) -> String {
     let head = ["id", "severity", "start", "peak", "end", "readings", "first cause"];
     let rows = episodes.iter().map(|e| {
         vec![

@@ -4,14 +4,17 @@ mod access_key;
 mod alerts;
 mod anomalies;
 mod bench;
+mod budget;
 mod cert;
 mod check;
 mod demo;
+mod detect;
 mod doctor;
 mod env;
 mod ledger;
 mod policy;
 mod publisher;
+mod recording;
 mod replay;
 mod serve;
 mod tenant;
@@ -46,6 +49,7 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::Command),
     Replay(replay::Args),
+    Detect(detect::Args),
     #[command(subcommand)]
     Anomalies(anomalies::Command),
     #[command(subcommand)]
@@ -76,6 +80,7 @@ impl Cli {
             Command::Cert(command) => cert::run(&shared, command).await?,
             Command::Policy(command) => return policy::run(&shared, command).await,
             Command::Replay(args) => replay::run(&shared, args).await?,
+            Command::Detect(args) => detect::run(&shared, args).await?,
             Command::Anomalies(command) => anomalies::run(&shared, command).await?,
             Command::Alerts(command) => alerts::run(&shared, command).await?,
             Command::Bench(command) => bench::run(&shared, command).await?,

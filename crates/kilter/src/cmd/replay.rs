@@ -1,36 +1,25 @@
 //! `kilter replay`: publishes a recorded CSV as a thing, over the same road as any device.
 
-use super::publisher;
+use super::{
+    publisher,
+    recording::{LABEL_COLUMNS, Recording},
+};
 use crate::{
     client::Client,
     config::{Output, Shared},
-    error::{Code, Coded},
     output,
 };
 use anyhow::Context;
-use bytes::Bytes;
-use chrono::NaiveDateTime;
-use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use kilter_core::{
-    Episode, LedgerLine, TenantId, ThingName, ThingView, Timestamp,
+    Episode, LedgerLine, TenantId, ThingName, ThingView,
     ports::control::{OnboardRequest, Onboarded},
 };
 use kilter_door_mqtt::QoS;
 use serde::Serialize;
-use std::{
-    fs::File,
-    io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-/// Columns of labelled benchmark files that tell the answer.
-const LABEL_COLUMNS: &str = "anomaly,changepoint,label,is_anomaly";
 const POLL: Duration = Duration::from_millis(200);
-/// The first bytes of a gzip file.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Rows between two looks at the connection and the progress bar.
 const ROWS_PER_STEP: u64 = 200;
 
@@ -66,7 +55,7 @@ struct Report {
 }
 
 pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
-    let mut rows = Rows::open(&args)?;
+    let mut rows = Recording::open(&args.file, Some(&args.time_column), &args.ignore)?;
     let client = Client::running(shared).await?;
     prepare(&client, &args, shared.output).await?;
     let before = ledger(&client, &args).await?;
@@ -120,15 +109,16 @@ async fn publish(
     client: &Client,
     args: &Args,
     identity: &kilter_core::IssuedIdentity,
-    rows: &mut Rows,
+    rows: &mut Recording,
 ) -> anyhow::Result<u64> {
     let mqtt = publisher::connect(client.mqtt_address()?, identity).await?;
     let topic: Arc<str> = args.tenant.telemetry_topic(&args.thing).into();
     let bar =
         ProgressBar::no_length().with_style(ProgressStyle::with_template("{spinner} {human_pos} messages  {per_sec}")?);
     let mut published = 0;
-    while let Some(payload) = rows.next_payload()? {
-        mqtt.publish(&topic, payload, QoS::AtLeastOnce).await.context("publishing failed")?;
+    while let Some(row) = rows.next_row()? {
+        let payload = serde_json::to_vec(&row.payload)?;
+        mqtt.publish(&topic, payload.into(), QoS::AtLeastOnce).await.context("publishing failed")?;
         published += 1;
         if published % ROWS_PER_STEP == 0 {
             bar.set_position(published);
@@ -167,146 +157,5 @@ async fn scored(client: &Client, args: &Args, published: u64, received_before: u
             return Ok(line);
         }
         tokio::time::sleep(POLL).await;
-    }
-}
-
-/// The file's rows as telemetry payloads.
-struct Rows {
-    path: String,
-    reader: csv::Reader<Box<dyn Read + Send>>,
-    record: csv::StringRecord,
-    /// Name of each column that is sent; `None` for the time column and for those that are left out.
-    columns: Vec<Option<String>>,
-    time_index: usize,
-}
-
-impl Rows {
-    fn open(args: &Args) -> anyhow::Result<Self> {
-        let path = args.file.display().to_string();
-        let unreadable = |why: String| Coded::new(Code::InputUnreadable, format!("{path} cannot be replayed: {why}"));
-        let mut text = open_text(&args.file).map_err(|e| unreadable(e.to_string()))?;
-        let delimiter = delimiter(text.fill_buf().map_err(|e| unreadable(e.to_string()))?);
-        let mut reader =
-            csv::ReaderBuilder::new().delimiter(delimiter).from_reader(Box::new(text) as Box<dyn Read + Send>);
-        let head = reader.headers().map_err(|e| unreadable(e.to_string()))?.clone();
-        let Some(time_index) = head.iter().position(|name| name == args.time_column) else {
-            let names: Vec<&str> = head.iter().collect();
-            return Err(unreadable(format!(
-                "it has no column {:?}; its columns are {}",
-                args.time_column,
-                names.join(", ")
-            ))
-            .into());
-        };
-        let sent = |(index, name): (usize, &str)| {
-            (index != time_index && !args.ignore.iter().any(|i| i == name)).then(|| name.to_owned())
-        };
-        let columns = head.iter().enumerate().map(sent).collect();
-        Ok(Self { path, reader, record: csv::StringRecord::new(), columns, time_index })
-    }
-
-    fn next_payload(&mut self) -> anyhow::Result<Option<Bytes>> {
-        let unreadable = |path: &str, why: String| Coded::new(Code::InputUnreadable, format!("{path}: {why}"));
-        match self.reader.read_record(&mut self.record) {
-            Ok(false) => return Ok(None),
-            Ok(true) => {}
-            Err(error) => return Err(unreadable(&self.path, error.to_string()).into()),
-        }
-        let line = self.record.position().map_or(0, csv::Position::line);
-        let text = self.record.get(self.time_index).unwrap_or_default();
-        let time =
-            parse_time(text).ok_or_else(|| unreadable(&self.path, format!("line {line}: {text:?} is not a time")))?;
-        let mut payload = serde_json::Map::with_capacity(self.columns.len() + 1);
-        payload.insert("ts".to_owned(), time.into());
-        for (name, value) in self.columns.iter().zip(&self.record) {
-            let Some(name) = name.as_ref().filter(|_| !value.trim().is_empty()) else { continue };
-            let number = value.trim().parse::<f64>().ok().and_then(serde_json::Number::from_f64);
-            payload.insert(name.clone(), number.map_or_else(|| value.into(), Into::into));
-        }
-        Ok(Some(serde_json::to_vec(&payload)?.into()))
-    }
-}
-
-/// Gzip is recognised by its first bytes, whatever the file is called.
-fn open_text(path: &Path) -> std::io::Result<BufReader<Box<dyn Read + Send>>> {
-    let mut file = BufReader::new(File::open(path)?);
-    let gzip = file.fill_buf()?.starts_with(&GZIP_MAGIC);
-    let text: Box<dyn Read + Send> = if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    Ok(BufReader::new(text))
-}
-
-/// The separator that the first line has more of.
-fn delimiter(start: &[u8]) -> u8 {
-    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let count = |wanted: u8| line.iter().filter(|byte| **byte == wanted).count();
-    if count(b';') > count(b',') { b';' } else { b',' }
-}
-
-/// As RFC 3339; numbers pass through, since the decoder tells epoch units apart.
-fn parse_time(text: &str) -> Option<String> {
-    let text = text.trim();
-    if text.parse::<f64>().is_ok() {
-        return Some(text.to_owned());
-    }
-    if let Some(time) = Timestamp::parse_rfc3339(text) {
-        return Some(time.sortable());
-    }
-    ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M"]
-        .iter()
-        .find_map(|pattern| NaiveDateTime::parse_from_str(text, pattern).ok())
-        .and_then(|time| time.and_utc().timestamp_nanos_opt())
-        .map(|nanos| Timestamp::from_nanos(nanos).sortable())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use flate2::{Compression, write::GzEncoder};
-    use std::io::Write;
-
-    fn payloads(bytes: &[u8], time_column: &str) -> anyhow::Result<Vec<String>> {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("in.csv");
-        std::fs::write(&file, bytes).unwrap();
-        let args = Args {
-            file,
-            tenant: TenantId::new("t1").unwrap(),
-            thing: ThingName::new("x").unwrap(),
-            time_column: time_column.into(),
-            ignore: LABEL_COLUMNS.split(',').map(str::to_owned).collect(),
-        };
-        let mut rows = Rows::open(&args)?;
-        let mut all = Vec::new();
-        while let Some(payload) = rows.next_payload()? {
-            all.push(String::from_utf8(payload.to_vec()).unwrap());
-        }
-        Ok(all)
-    }
-
-    #[test]
-    fn semicolons_gzip_and_labels() {
-        let text = b"datetime;Flow RateRMS;anomaly\n2020-03-09 10:14:33;32.5;1.0\n2020-03-09 10:14:34;;0.0\n";
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(text).unwrap();
-        let expected = [
-            r#"{"Flow RateRMS":32.5,"ts":"2020-03-09T10:14:33.000000000Z"}"#,
-            r#"{"ts":"2020-03-09T10:14:34.000000000Z"}"#,
-        ];
-        assert_eq!(payloads(text, "datetime").unwrap(), expected);
-        assert_eq!(payloads(&gzip.finish().unwrap(), "datetime").unwrap(), expected);
-    }
-
-    #[test]
-    fn commas_numbers_and_text() {
-        let all = payloads(b"t,a,b\n1700000000,1.5,on\n", "t").unwrap();
-        assert_eq!(all, [r#"{"a":1.5,"b":"on","ts":"1700000000"}"#]);
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        assert!(payloads(b"a,b\n1,2\n", "t").unwrap_err().to_string().contains("its columns are a, b"));
-        assert!(payloads(b"t,b\nyesterday,2\n", "t").unwrap_err().to_string().contains("line 2"));
-        assert!(payloads(b"t,b\n1700000000,2,3\n", "t").is_err());
-        assert!(payloads(&[0x1f, 0x8b, 0, 0], "t").is_err());
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 use anyhow::{Context, bail};
 use axum::http::Method;
 use kilter_core::{
-    AlertBudget, IssuedIdentity, Removed, TenantId, TenantView, ThingName,
+    IssuedIdentity, Removed, TenantId, TenantView, ThingName,
     ports::control::{OnboardRequest, Onboarded},
 };
 use std::{
@@ -55,9 +55,8 @@ pub struct OnboardArgs {
     /// Where certificate files and ticket go
     #[arg(long, default_value = ".", value_name = "DIR")]
     out: PathBuf,
-    /// Bearable alerts per thing and week [default: 3]
-    #[arg(long, value_name = "ALERTS")]
-    alerts_per_week: Option<f64>,
+    #[command(flatten)]
+    budget: super::budget::BudgetArgs,
     /// Shards of the stream [default: 1]
     #[arg(long)]
     shards: Option<u32>,
@@ -102,8 +101,8 @@ pub async fn run(shared: &Shared, command: Command) -> anyhow::Result<()> {
 
 async fn onboard(shared: &Shared, args: OnboardArgs) -> anyhow::Result<()> {
     let client = Client::open(shared, Missing::Make).await?;
-    let budget = args.alerts_per_week.map(|per_asset_and_week| AlertBudget { per_asset_and_week });
-    let request = OnboardRequest { tenant: args.tenant.clone(), things: args.things, budget, shards: args.shards };
+    let (tenant, budget) = (args.tenant.clone(), args.budget.budget());
+    let request = OnboardRequest { tenant, things: args.things, budget, shards: args.shards };
     let onboarded: Onboarded = client.post("/api/v1/tenants", &request).await?;
     let mut files = Vec::new();
     for identity in &onboarded.identities {

@@ -4,6 +4,7 @@
 
 mod aws;
 mod certificates;
+mod detect;
 mod device;
 #[path = "../../../door-mqtt/tests/door/exact.rs"]
 mod exact;
