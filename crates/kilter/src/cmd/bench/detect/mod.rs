@@ -1,12 +1,16 @@
 //! `kilter bench detect`: how well the detectors find what people have labelled, on public sets, by each set's own
 //! protocol, beside the published results for exactly the series that are there.
 
+mod alarms;
+mod budget;
+mod causes;
 mod nab;
 mod nab_score;
 mod series;
 mod skab;
 mod skab_score;
 mod stream;
+mod tep;
 mod tsb;
 mod vus;
 
@@ -40,6 +44,12 @@ enum Suite {
     Skab,
     /// TSB-AD: VUS-PR over series of many sets, univariate and multivariate
     Tsb,
+    /// SMD and ASD: whether the signals told as causes are those that experts named
+    Causes,
+    /// Tennessee Eastman process: faults found, false alarms, delay
+    Tep,
+    /// Alerts on stretches without anomaly, beside the budget that was asked
+    Budget,
 }
 
 /// Figures by name, in the order in which they are shown.
@@ -88,28 +98,37 @@ pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
         Suite::Nab => nab::run(&args.data, &work),
         Suite::Skab => skab::run(&args.data, &work),
         Suite::Tsb => tsb::run(&args.data, &work),
+        Suite::Causes => causes::run(&args.data, &work),
+        Suite::Tep => tep::run(&args.data, &work),
+        Suite::Budget => budget::run(&args.data, &work),
     })
     .await??;
     bar.finish_and_clear();
     output::print(shared.output, &report, people)
 }
 
-fn people(report: &Report) -> String {
-    let number = |figure: Option<f64>| figure.map_or("-".to_owned(), |figure| format!("{figure:.3}"));
-    let row = |name: &str, figures: &Figures| {
-        let mut cells = vec![name.to_owned()];
-        cells.extend(figures.iter().map(|(_, figure)| number(*figure)));
-        cells
+/// The figures under the names; those that are not known are absent.
+fn row(name: &str, figures: &Figures, names: &[&str]) -> Vec<String> {
+    let cell = |wanted: &&str| {
+        let found = figures.iter().find(|(name, _)| name == wanted);
+        found.and_then(|(_, figure)| *figure).map_or("-".to_owned(), |figure| format!("{figure:.3}"))
     };
-    let mut rows = vec![row("Kilter", &report.ours)];
-    let names: Vec<&'static str> = report.ours.iter().map(|(name, _)| *name).collect();
-    for published in &report.published {
-        let of = |name: &'static str| {
-            let found = published.figures.iter().find(|(other, _)| *other == name);
-            (name, found.and_then(|(_, figure)| *figure))
-        };
-        rows.push(row(&published.name, &names.iter().map(|name| of(name)).collect()));
+    std::iter::once(name.to_owned()).chain(names.iter().map(cell)).collect()
+}
+
+fn people(report: &Report) -> String {
+    let mut shown = vec![("Kilter", &report.ours)];
+    shown.extend(report.published.iter().map(|one| (&*one.name, &one.figures)));
+    if report.published.is_empty() {
+        shown.extend(report.by_series.iter().map(|one| (&*one.name, &one.figures)));
     }
+    let mut names: Vec<&'static str> = Vec::new();
+    for (name, _) in shown.iter().flat_map(|(_, figures)| *figures) {
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
+    let rows = shown.iter().map(|(name, figures)| row(name, figures, &names)).collect();
     let mut head = vec!["detector"];
     head.extend(names);
     let mut text = output::table(&head, rows, "no series of this suite in the folder");

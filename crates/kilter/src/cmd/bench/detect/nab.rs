@@ -3,6 +3,7 @@
 
 use super::{
     Figures, OneSeries, Published, Report, Suite,
+    budget::Recording,
     nab_score::{self, File, Profile},
     series::{self, Series},
     stream::{self, Cost},
@@ -72,6 +73,16 @@ fn files(folder: &Path) -> anyhow::Result<Vec<Labelled>> {
         files.push(Labelled { series: Series::new(name, signals, Some(times)), windows: rows });
     }
     Ok(files)
+}
+
+/// The files with their windows, for who wants to know what lies outside.
+pub fn recordings(folder: &Path) -> anyhow::Result<Vec<Recording>> {
+    let within = |file: &Labelled, row| file.windows.iter().any(|&(first, last)| (first..=last).contains(&row));
+    let recording = |file: Labelled| {
+        let anomalous = (0..file.series.rows()).map(|row| within(&file, row)).collect();
+        Recording { series: file.series, anomalous }
+    };
+    Ok(files(folder)?.into_iter().map(recording).collect())
 }
 
 fn profiles(folder: &Path) -> anyhow::Result<Vec<Profile>> {

@@ -3,7 +3,11 @@
 use anyhow::{Context, bail};
 use flate2::read::MultiGzDecoder;
 use kilter_core::Timestamp;
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::Path,
+};
 
 /// A file's columns; cells that are not numbers are NaN.
 pub struct Table {
@@ -36,9 +40,47 @@ impl Series {
     pub fn rows(&self) -> usize {
         self.times.len()
     }
+
+    /// What the reading of a row carried.
+    pub fn signals_at(&self, row: usize) -> Vec<(Box<str>, f64)> {
+        let values = self.signals.iter().map(|(name, values)| (name.clone(), values[row]));
+        values.filter(|(_, value)| value.is_finite()).collect()
+    }
+
+    /// Sets the time between readings, where the set has no times but says how often it was read.
+    pub fn space(&mut self, seconds: i64) {
+        for (row, time) in self.times.iter_mut().enumerate() {
+            *time = Timestamp::from_seconds(row as i64 * seconds);
+        }
+    }
+
+    /// The median time between two readings.
+    pub fn usual_seconds(&self) -> f64 {
+        let mut apart: Vec<f64> = self.times.windows(2).map(|pair| pair[1].seconds_since(pair[0])).collect();
+        apart.sort_by(f64::total_cmp);
+        apart.get(apart.len() / 2).copied().unwrap_or(0.0)
+    }
 }
 
 impl Table {
+    /// The rows of another file below these, which has the same columns and perhaps more.
+    pub fn extend(&mut self, below: &Self) -> anyhow::Result<()> {
+        for (name, values) in &mut self.columns {
+            values.extend_from_slice(below.column(name)?);
+        }
+        Ok(())
+    }
+
+    pub fn rows(&self) -> usize {
+        self.columns.first().map_or(0, |(_, values)| values.len())
+    }
+
+    /// The columns but for some, as signals.
+    pub fn signals_without(&self, labels: &[&str]) -> Vec<(Box<str>, Vec<f64>)> {
+        let signals = self.columns.iter().filter(|(name, _)| !labels.contains(&name.as_str()));
+        signals.map(|(name, values)| (name.as_str().into(), values.clone())).collect()
+    }
+
     pub fn column(&self, name: &str) -> anyhow::Result<&[f64]> {
         let found = self.columns.iter().find(|(column, _)| column == name);
         found.map(|(_, values)| values.as_slice()).with_context(|| format!("there is no column {name}"))
@@ -90,6 +132,18 @@ pub fn table(path: &Path, timed: bool) -> anyhow::Result<Table> {
         bail!("{} has no columns", path.display());
     }
     Ok(Table { times, columns })
+}
+
+/// The names of a folder's files that end so, without that ending, sorted.
+pub fn stems(folder: &Path, ending: &str) -> anyhow::Result<Vec<String>> {
+    let listed = fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let mut stems = Vec::new();
+    for entry in listed {
+        let name = entry?.file_name();
+        stems.extend(name.to_str().and_then(|name| name.strip_suffix(ending)).map(str::to_owned));
+    }
+    stems.sort();
+    Ok(stems)
 }
 
 /// All records of a CSV file as texts, header first.

@@ -29,6 +29,8 @@ pub struct Row {
     pub settled: f64,
     /// Of an event that begins; 0 otherwise.
     pub onset: f64,
+    /// Whether a signal's level has become another one.
+    pub changed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -64,9 +66,24 @@ impl Cost {
         self.state_bytes_per_signal = self.state_bytes / self.signals.max(1);
     }
 
+    pub fn new(series: &Series, cpu_seconds: f64, lag_readings: u32, scorer: &ThingScorer) -> Self {
+        Self {
+            readings: series.rows() as u64,
+            cpu_seconds,
+            lag_readings,
+            state_bytes: scorer.snapshot().len() as u64,
+            signals: series.signals.len() as u64,
+            ..Self::default()
+        }
+    }
+
     pub fn of(all: &[Streamed]) -> Self {
+        Self::sum(all.iter().map(|one| &one.cost))
+    }
+
+    pub fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut sum = Self::default();
-        all.iter().for_each(|one| sum.add(&one.cost));
+        all.into_iter().for_each(|one| sum.add(one));
         sum
     }
 }
@@ -78,12 +95,9 @@ pub fn stream(series: &Series) -> anyhow::Result<Streamed> {
     let mut scorer = ThingScorer::new(config, SEED);
     let mut rows = vec![Row::default(); series.rows()];
     let (mut flagged, mut quiet, mut lag) = (0, 0, 0);
-    let mut signals: Vec<(Box<str>, f64)> = Vec::with_capacity(series.signals.len());
     let begun = thread_seconds()?;
     for row in 0..rows.len() {
-        signals.clear();
-        let values = series.signals.iter().map(|(name, values)| (name.clone(), values[row]));
-        signals.extend(values.filter(|(_, value)| value.is_finite()));
+        let signals = series.signals_at(row);
         let sample = Sample { event_time: series.times[row], signals: &signals };
         let outcome = scorer.score(&sample);
         let anomalous = outcome.verdict == Verdict::Anomalous;
@@ -95,7 +109,8 @@ pub fn stream(series: &Series) -> anyhow::Result<Streamed> {
         let hold = anomalous && flagged <= HOLD_READINGS;
         scorer.learn(&sample, &outcome, if hold { Learn::Hold } else { Learn::Full });
         let oddness = outcome.oddness.unwrap_or(0.0);
-        rows[row] = Row { anomalous, oddness, settled: oddness, onset: outcome.onset.unwrap_or(0.0) };
+        let (onset, changed) = (outcome.onset.unwrap_or(0.0), outcome.change.is_some_and(|change| change > 0.0));
+        rows[row] = Row { anomalous, oddness, settled: oddness, onset, changed };
         if let Some(settled) = outcome.settled {
             lag = lag.max(settled.readings_ago);
             if let Some(earlier) = row.checked_sub(settled.readings_ago as usize) {
@@ -103,19 +118,12 @@ pub fn stream(series: &Series) -> anyhow::Result<Streamed> {
             }
         }
     }
-    let cost = Cost {
-        readings: rows.len() as u64,
-        cpu_seconds: thread_seconds()? - begun,
-        lag_readings: lag,
-        state_bytes: scorer.snapshot().len() as u64,
-        signals: series.signals.len() as u64,
-        ..Cost::default()
-    };
-    Ok(Streamed { rows, cost })
+    let cpu_seconds = thread_seconds()? - begun;
+    Ok(Streamed { rows, cost: Cost::new(series, cpu_seconds, lag, &scorer) })
 }
 
 /// Processor time of this thread.
-fn thread_seconds() -> anyhow::Result<f64> {
+pub fn thread_seconds() -> anyhow::Result<f64> {
     const FILE: &str = "/proc/thread-self/schedstat";
     let text = fs::read_to_string(FILE).with_context(|| format!("{FILE} cannot be read: this command needs Linux"))?;
     let nanoseconds: f64 = text.split_whitespace().next().unwrap_or_default().parse()?;
