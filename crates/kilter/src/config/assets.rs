@@ -52,8 +52,8 @@ impl AssetConfig {
             ));
         }
         let usable = |x: f64| x.is_finite() && x >= 0.0;
-        let bad = |(_, t): &(&Box<str>, &Tolerance)| !usable(t.difference) || !usable(t.percent);
-        if let Some((signal, _)) = self.tolerance.iter().find(bad) {
+        let mut tolerances = self.tolerance.iter();
+        if let Some((signal, _)) = tolerances.find(|(_, t)| !usable(t.difference) || !usable(t.percent)) {
             return Err(format!("the tolerance of {signal} ({tenant}) must be numbers of 0 or more"));
         }
         match &self.off {

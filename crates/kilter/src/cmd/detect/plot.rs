@@ -145,7 +145,7 @@ fn seconds(time: Timestamp) -> f64 {
 fn span(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     let wider = |(low, high): (f64, f64), value: f64| (low.min(value), high.max(value));
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), wider);
-    (low <= high).then(|| if low < high { (low, high) } else { (low - 1.0, high + 1.0) })
+    (low <= high).then_some(if low < high { (low, high) } else { (low - 1.0, high + 1.0) })
 }
 
 /// The range of a course with some air.

@@ -108,12 +108,12 @@ fn judge(server: &Labelled) -> anyhow::Result<(Vec<Hits>, Cost)> {
 fn hits_of(segment: &Segment, alarms: &Alarms, rankings: &[Vec<Box<str>>]) -> Option<Hits> {
     let scores = (segment.first..=segment.last).filter_map(|row| Some((row, alarms.rows[row].as_ref()?)));
     let (peak, told) = scores.reduce(|best, next| if next.1.score > best.1.score { next } else { best })?;
-    let is_true = |name: &&Box<str>| segment.blamed.contains(name);
+    let is_true = |name: &str| segment.blamed.iter().any(|blamed| **blamed == *name);
     let part = |count: usize| {
-        let found = rankings[peak].iter().take(count).filter(is_true).count();
+        let found = rankings[peak].iter().take(count).filter(|name| is_true(name)).count();
         found as f64 / segment.blamed.len() as f64
     };
-    let told = told.causes.iter().any(|name| is_true(&name));
+    let told = told.causes.iter().any(|name| is_true(name));
     let true_signals = segment.blamed.len();
     Some(Hits { among_told: f64::from(u8::from(told)), at_100: part(true_signals), at_150: part(true_signals * 3 / 2) })
 }
