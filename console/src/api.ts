@@ -13,7 +13,7 @@ export interface Cause {
   detector: string;
 }
 
-export type Verdict = { state: "warming"; seen: number; needed: number } | { state: "normal" } | { state: "anomalous" };
+export type Verdict = { state: "warming"; seen: number; needed: number } | { state: "normal" | "anomalous" | "paused" };
 
 export interface ScoredReading {
   thing: string;

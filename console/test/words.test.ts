@@ -70,9 +70,10 @@ describe("the state of a thing", () => {
     expect(statusOf(replayed, 1, undefined, now)).toEqual({ state: "normal", age: 2 });
   });
 
-  test("is warming, anomalous or normal", () => {
+  test("is warming, paused, anomalous or normal", () => {
     const warming = reading(98, { verdict: { state: "warming", seen: 3, needed: 9 } });
     expect(statusWord(statusOf(warming, 1, undefined, now))).toBe("warming 3 of 9");
+    expect(statusWord(statusOf(reading(98, { verdict: { state: "paused" } }), 1, undefined, now))).toBe("paused");
     expect(statusWord(statusOf(last, 1, episode(90, null), now))).toBe("anomalous, high");
     expect(statusWord(statusOf(last, 1, undefined, now))).toBe("normal");
   });

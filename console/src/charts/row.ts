@@ -107,6 +107,7 @@ export class Row {
       const { verdict, threshold } = point.reading;
       this.#value.textContent = score === null ? "–" : score.toFixed(2);
       if (verdict.state === "warming") this.#note.textContent = `warming ${verdict.seen} of ${verdict.needed}`;
+      else if (verdict.state === "paused") this.#note.textContent = "paused";
       else this.#note.textContent = threshold === null ? "" : `threshold ${threshold.toFixed(2)}`;
       if (verdict.state === "anomalous") tone = "bad";
     } else {

@@ -11,7 +11,7 @@ export type Status =
   | { state: "unknown" }
   | { state: "silent"; age: number }
   | { state: "warming"; age: number; seen: number; needed: number }
-  | { state: "normal"; age: number }
+  | { state: "normal" | "paused"; age: number }
   | { state: "anomalous"; age: number; severity: Severity };
 
 /** `gap`: usual seconds between arrivals, where known. `open`: the thing's open anomaly, where it has one. */
@@ -30,7 +30,7 @@ export function statusOf(
   if (open || last.verdict.state === "anomalous") {
     return { state: "anomalous", age, severity: open?.severity ?? "low" };
   }
-  return { state: "normal", age };
+  return { state: last.verdict.state, age };
 }
 
 /** The word beside the dot. */
