@@ -3,7 +3,7 @@
 use crate::{
     aws::environment,
     device,
-    harness::{Installation, PATIENCE, tell},
+    harness::{Installation, PATIENCE, eventually, tell},
     http,
     kill::{Chance, free_ports},
     tools,
@@ -17,7 +17,7 @@ use std::{
     process::Command,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     thread,
@@ -25,8 +25,10 @@ use std::{
 };
 
 const KILLS: u64 = 8;
-/// A life lasts this long after the server is ready, in milliseconds.
-const LIFE_MS: (u64, u64) = (20, 300);
+/// In flight: few, so that acknowledgements come soon and often.
+const INFLIGHT_MAX: u16 = 8;
+/// A life lasts this long after its first acknowledgement, in milliseconds.
+const LIFE_MS: (u64, u64) = (0, 200);
 
 /// A web server of a rule's action. Tells of each request by its path, and answers unless it is `shut`.
 struct Web {
@@ -82,8 +84,8 @@ fn event(number: u64) -> String {
 }
 
 /// Publishes 0, 1, 2, … and sends again what was not acknowledged when a connection ended, as devices do; answers how
-/// many were acknowledged.
-async fn publish_until(stop: Arc<AtomicBool>, options: Options, topic: Arc<str>) -> u64 {
+/// many were acknowledged. `handed` counts what was handed over, again or not.
+async fn publish_until(stop: Arc<AtomicBool>, handed: Arc<AtomicU64>, options: Options, topic: Arc<str>) -> u64 {
     let mut acknowledged = 0;
     while !stop.load(Ordering::Acquire) {
         let Ok(client) = MqttClient::connect(options.clone()).await else {
@@ -95,7 +97,9 @@ async fn publish_until(stop: Arc<AtomicBool>, options: Options, topic: Arc<str>)
             && client.publish(&topic, event(next).into(), QoS::AtLeastOnce).await.is_ok()
         {
             next += 1;
+            handed.store(next - acknowledged, Ordering::Release);
         }
+        handed.store(0, Ordering::Release);
         let _ = client.flush().await;
         acknowledged += client.acked();
     }
@@ -114,7 +118,7 @@ fn what_is_acknowledged_has_been_carried_out_whatever_is_killed() {
     script(&python, &installation, &["make", &web.url]);
     let topic: Arc<str> = "tenants/acted/devices/press/events".into();
     let runtime = device::runtime();
-    let options = || device::options(&installation, &mqtt, "press");
+    let options = || Options { inflight_max: INFLIGHT_MAX, ..device::options(&installation, &mqtt, "press") };
 
     // In the middle of an action: the request is there, the answer is not.
     web.shut.store(true, Ordering::Release);
@@ -130,16 +134,20 @@ fn what_is_acknowledged_has_been_carried_out_whatever_is_killed() {
     web.shut.store(false, Ordering::Release);
 
     // And anywhere.
-    let stop = Arc::new(AtomicBool::new(false));
-    let publisher = runtime.spawn(publish_until(stop.clone(), options(), topic));
+    let (stop, handed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let publisher = runtime.spawn(publish_until(stop.clone(), handed.clone(), options(), topic));
+    // More than may be in flight were handed over: the first are acknowledged.
+    let acknowledges = || (handed.load(Ordering::Acquire) > u64::from(INFLIGHT_MAX)).then_some(());
     let mut chance = Chance::new(seed);
     for _ in 0..KILLS {
         let server = installation.start_on(&mqtt, &http);
+        eventually("this life acknowledges", acknowledges);
         thread::sleep(chance.between(LIFE_MS));
         server.kill();
+        eventually("the device notices", || (handed.load(Ordering::Acquire) == 0).then_some(()));
     }
     let _server = installation.start_on(&mqtt, &http);
-    thread::sleep(chance.between(LIFE_MS));
+    eventually("the last life acknowledges", acknowledges);
     stop.store(true, Ordering::Release);
     let acknowledged = runtime.block_on(publisher).unwrap();
     let listed: Vec<String> = serde_json::from_str(&script(&python, &installation, &["list"])).unwrap();
@@ -150,7 +158,7 @@ fn what_is_acknowledged_has_been_carried_out_whatever_is_killed() {
         objects.len(),
         posted.len()
     ));
-    assert!(acknowledged > 0);
+    assert!(acknowledged > KILLS, "each life acknowledged");
     for number in 0..acknowledged {
         assert!(objects.contains(&number) && posted.contains(&number), "message {number} was acknowledged");
     }
