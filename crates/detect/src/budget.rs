@@ -8,6 +8,9 @@
 use crate::tail::Tail;
 use kilter_core::{AlertBudget, Score};
 
+/// The part of the budget that a well-behaved thing is meant to use. A healthy process is not as steady as any
+/// estimate has it; the rest is kept for that.
+const SPENT: f64 = 2.0 / 3.0;
 /// However generous the budget, what one healthy reading in 20 shows is not called anomalous …
 const CHANCE_MAX: f64 = 5e-2;
 /// … and however tight, no tail estimate from a week or two can tell rarer things apart.
@@ -24,8 +27,8 @@ pub(crate) fn threshold(budget: AlertBudget, readings_per_week: f64, history: &T
     let readings = if readings_per_week >= 1.0 { readings_per_week } else { READINGS_PER_WEEK_UNKNOWN };
     let excursions = f64::from(history.excursions()) + 1.0;
     let excursions_per_week = readings * excursions / (f64::from(history.count()) + 1.0);
-    let asked = budget.per_asset_and_week.max(0.0) / excursions_per_week;
-    let chance = history.share_above() * asked.max(NEWCOMER_CHANCE / excursions);
+    let spent = SPENT * budget.per_asset_and_week.max(0.0) / excursions_per_week;
+    let chance = history.share_above() * spent.max(NEWCOMER_CHANCE / excursions);
     Score::from_probability(chance.clamp(CHANCE_MIN, CHANCE_MAX))
 }
 
