@@ -6,31 +6,29 @@
 //! last values where there are few of them. Two statistics are judged, each by its own tail: the forest's score of
 //! this reading, and its running mean, which shows what is only slightly odd but stays so.
 
+mod cut_forest;
+mod ensemble;
 mod points;
 mod tree;
 
 use crate::Learn;
 use crate::detector::{Detector, Input, Part, Reaction, Slot, VALUE_MAX};
 use crate::tail::{TAIL_NEEDED, Tail};
+pub use cut_forest::{FEATURES_MAX, ParameterError, Parameters, RandomCutForest};
+use ensemble::{Ensemble, Plan, Sighting};
 use kilter_core::Direction;
-use points::Points;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tree::{DIMS_MAX, Lane, Scratch, Tree};
+use tree::{DIMS_MAX, Lane};
 
 /// Readings that are collected before dimensions and their scales are chosen.
 const FORM_AFTER: usize = 64;
 /// A signal is regular if it came with this part of the collected readings.
 const REGULAR: f32 = 0.9;
-/// Groups of trees, each with its own sample, and trees per group.
-const GROUPS: usize = 4;
-const TREES_PER_GROUP: usize = 8;
-/// Samples per group.
-const SAMPLES_MAX: usize = 192;
-/// Least chance of a reading to enter a group's sample: what is remembered fades over 192 × 16 readings.
-const ACCEPT_MIN: f64 = 1.0 / 16.0;
+/// What is remembered fades over 192 × 16 readings.
+const PLAN: Plan = Plan { groups: 4, trees_per_group: 8, samples: 192, accept_min: 1.0 / 16.0 };
 /// Fewest samples that a score is given from.
 const SAMPLES_MIN: usize = 48;
 /// Coordinates that a point is filled up to with earlier values of its signals.
@@ -90,36 +88,18 @@ impl Dim {
     }
 }
 
-/// Trees over one sample.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Group {
-    points: Points,
-    trees: Vec<Tree>,
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Forest {
     rng: Xoshiro256PlusPlus,
     /// Readings waiting for the dimensions to be chosen; empty once they are.
     collected: Vec<Vec<(Slot, f64)>>,
     dims: Vec<Dim>,
-    groups: Vec<Group>,
-    /// Readings learned since the forest was formed.
-    learned: u32,
+    trees: Ensemble,
     /// Part of the recent readings that had each signal, by slot.
     presence: Vec<f32>,
     mean: f64,
     scores: Tail,
     means: Tail,
-}
-
-/// What the forest says of one point.
-struct Sighting {
-    score: f64,
-    /// The score's parts by coordinate.
-    shares: [f32; DIMS_MAX],
-    /// Group and index of the nearest leaf in each tree.
-    neighbours: Vec<(u8, u8)>,
 }
 
 impl Forest {
@@ -128,8 +108,7 @@ impl Forest {
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             collected: Vec::new(),
             dims: Vec::new(),
-            groups: Vec::new(),
-            learned: 0,
+            trees: Ensemble::default(),
             presence: Vec::new(),
             mean: 0.0,
             scores: Tail::default(),
@@ -159,26 +138,11 @@ impl Forest {
 
     /// `None` while there are too few samples.
     fn look(&self, point: &[Lane]) -> Option<Sighting> {
-        if self.groups.iter().any(|group| group.points.total() < SAMPLES_MIN) {
-            return None;
-        }
-        let mut scratch = Scratch::default();
-        let mut neighbours = Vec::with_capacity(GROUPS * TREES_PER_GROUP);
-        let mut score = 0.0;
-        for (index, group) in self.groups.iter().enumerate() {
-            let scale = (1.0 + group.points.total() as f64).log2();
-            for tree in &group.trees {
-                let finding = tree.score(point, &group.points, &mut scratch)?;
-                score += f64::from(finding.score) * scale;
-                neighbours.push((index as u8, finding.neighbour));
-            }
-        }
-        let trees = neighbours.len().max(1) as f64;
-        (!neighbours.is_empty()).then_some(Sighting { score: score / trees, shares: scratch.shares, neighbours })
+        if self.trees.samples() < SAMPLES_MIN { None } else { self.trees.look(point) }
     }
 
     fn mean_with(&self, score: f64) -> f64 {
-        self.mean + (score - self.mean) / MEAN_MEMORY.min(f64::from(self.learned.max(1)))
+        self.mean + (score - self.mean) / MEAN_MEMORY.min(f64::from(self.trees.learned().max(1)))
     }
 
     /// The signals that made the point odd, and what its neighbours have in their place.
@@ -194,11 +158,8 @@ impl Forest {
         let mut parts = [None; crate::CAUSES_MAX];
         for (part, (share, i)) in parts.iter_mut().zip(order) {
             let dim = &self.dims[i];
-            let mut near: Vec<f32> = sighting
-                .neighbours
-                .iter()
-                .map(|&(group, leaf)| self.groups[usize::from(group)].points.coordinate(leaf, i * shingle))
-                .collect();
+            let mut near: Vec<f32> =
+                sighting.neighbours.iter().map(|&neighbour| self.trees.coordinate(neighbour, i * shingle)).collect();
             near.sort_unstable_by(f32::total_cmp);
             let expected = [near[near.len() / 10], near[near.len() - 1 - near.len() / 10]].map(|x| dim.value(x));
             let value = value_of(input.values, dim.slot).unwrap_or(dim.last);
@@ -228,7 +189,7 @@ impl Forest {
 
     /// Whether the signals, or their ranges, are durably others than those the forest was formed for.
     fn is_outdated(&self) -> bool {
-        if self.learned < REFORM_AFTER {
+        if self.trees.learned() < REFORM_AFTER {
             return false;
         }
         let present = |slot: Slot| self.presence.get(usize::from(slot)).copied().unwrap_or(0.0);
@@ -250,35 +211,11 @@ impl Forest {
         for dim in &mut self.dims {
             dim.earlier = vec![dim.coordinate(dim.last); shingle - 1];
         }
-        let group = Group { points: Points::new(self.lanes()), trees: vec![Tree::default(); TREES_PER_GROUP] };
-        self.groups = if self.dims.is_empty() { Vec::new() } else { vec![group; GROUPS] };
-        self.learned = 0;
+        self.trees = if self.dims.is_empty() { Ensemble::default() } else { Ensemble::new(&PLAN, self.lanes()) };
         for values in &collected {
             let point = self.point(values);
-            self.take_in(&point[..self.lanes()]);
+            self.trees.learn(&point[..self.lanes()], &PLAN, &mut self.rng);
             self.move_on(values);
-        }
-    }
-
-    fn take_in(&mut self, point: &[Lane]) {
-        self.learned = self.learned.saturating_add(1);
-        let chance = (SAMPLES_MAX as f64 / f64::from(self.learned)).max(ACCEPT_MIN);
-        let mut scratch = Scratch::default();
-        for group in &mut self.groups {
-            if group.points.total() >= SAMPLES_MAX {
-                let drawn = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-                if drawn >= chance {
-                    continue;
-                }
-                if let Some(old) = group.points.drop_random(&mut self.rng) {
-                    group.trees.iter_mut().for_each(|tree| tree.remove(old));
-                }
-            }
-            if let Ok(new) = group.points.add(point) {
-                for tree in &mut group.trees {
-                    tree.insert(new, &group.points, &mut self.rng, &mut scratch);
-                }
-            }
         }
     }
 
@@ -360,8 +297,7 @@ impl Detector for Forest {
         self.note_presence(input.values);
         if self.is_outdated() {
             self.dims.clear();
-            self.groups.clear();
-            self.learned = 0;
+            self.trees = Ensemble::default();
             self.scores = Tail::default();
             self.means = Tail::default();
         }
@@ -378,7 +314,7 @@ impl Detector for Forest {
             self.means.learn(self.mean, input.readings_per_week);
         }
         let point = self.point(input.values);
-        self.take_in(&point[..self.lanes()]);
+        self.trees.learn(&point[..self.lanes()], &PLAN, &mut self.rng);
         self.move_on(input.values);
     }
 
@@ -388,8 +324,7 @@ impl Detector for Forest {
         }
         if self.dims.iter().any(|dim| dim.slot == slot) {
             self.dims.clear();
-            self.groups.clear();
-            self.learned = 0;
+            self.trees = Ensemble::default();
         }
         for values in &mut self.collected {
             values.retain(|&(other, _)| other != slot);
@@ -410,15 +345,13 @@ impl Detector for Forest {
                     && dim.earlier.len() == shingle - 1
                     && dim.earlier.iter().all(|x| x.abs() <= COORDINATE_MAX)
             });
-        let groups_fit = self.groups.len() == if self.dims.is_empty() { 0 } else { GROUPS }
-            && self.groups.iter().all(|group| {
-                group.points.lanes() == lanes
-                    && group.points.is_sound(SAMPLES_MAX, COORDINATE_MAX)
-                    && group.trees.len() == TREES_PER_GROUP
-                    && group.trees.iter().all(|tree| tree.is_sound(&group.points))
-            });
+        let trees_fit = if self.dims.is_empty() {
+            self.trees.is_empty()
+        } else {
+            self.trees.is_sound(&PLAN, lanes, COORDINATE_MAX)
+        };
         dims_fit
-            && groups_fit
+            && trees_fit
             && self.collected.len() <= FORM_AFTER
             && self.collected.iter().all(|values| values.len() <= crate::SIGNALS_MAX)
             && self.collected.iter().flatten().all(|(_, value)| value.abs() <= VALUE_MAX)
@@ -431,11 +364,10 @@ impl Detector for Forest {
 
     fn memory_bytes(&self) -> usize {
         let collected: usize = self.collected.iter().map(|values| 24 + values.len() * 16).sum();
-        let group = Points::memory_bytes(self.lanes(), SAMPLES_MAX) + TREES_PER_GROUP * Tree::memory_bytes(SAMPLES_MAX);
         size_of::<Self>()
             + collected
             + self.dims.len() * (size_of::<Dim>() + self.shingle() * 4)
-            + self.groups.len() * group
+            + self.trees.memory_bytes(&PLAN, self.lanes())
             + self.presence.len() * 4
             + 2 * Tail::memory_bytes()
     }

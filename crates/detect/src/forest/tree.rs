@@ -73,16 +73,16 @@ impl<const L: usize> Bounds<L> {
 
 /// Calls a method with the number of lanes as a constant.
 macro_rules! with_lanes {
-    ($lanes:expr, $self:ident.$method:ident($($argument:expr),*)) => {
+    ($lanes:expr, $self:ident.$method:ident::<_ $(, $more:ident)*>($($argument:expr),*)) => {
         match $lanes {
-            0 | 1 => $self.$method::<1>($($argument),*),
-            2 => $self.$method::<2>($($argument),*),
-            3 => $self.$method::<3>($($argument),*),
-            4 => $self.$method::<4>($($argument),*),
-            5 => $self.$method::<5>($($argument),*),
-            6 => $self.$method::<6>($($argument),*),
-            7 => $self.$method::<7>($($argument),*),
-            _ => $self.$method::<8>($($argument),*),
+            0 | 1 => $self.$method::<1 $(, $more)*>($($argument),*),
+            2 => $self.$method::<2 $(, $more)*>($($argument),*),
+            3 => $self.$method::<3 $(, $more)*>($($argument),*),
+            4 => $self.$method::<4 $(, $more)*>($($argument),*),
+            5 => $self.$method::<5 $(, $more)*>($($argument),*),
+            6 => $self.$method::<6 $(, $more)*>($($argument),*),
+            7 => $self.$method::<7 $(, $more)*>($($argument),*),
+            _ => $self.$method::<8 $(, $more)*>($($argument),*),
         }
     };
 }
@@ -126,12 +126,17 @@ impl Tree {
 
     /// The expected score over all trees that could have been drawn for this point set and the point (the dynamic
     /// score), split by dimension: each cut that would isolate the point counts for its dimension.
-    /// `None` for an empty tree.
-    pub fn score(&self, point: &[Lane], points: &Points, scratch: &mut Scratch) -> Option<Finding> {
-        with_lanes!(points.lanes(), self.score_in(point, points, scratch))
+    /// `None` for an empty tree. The parts are left out unless `SHARES`.
+    pub fn score<const SHARES: bool>(&self, point: &[Lane], points: &Points, scratch: &mut Scratch) -> Option<Finding> {
+        with_lanes!(points.lanes(), self.score_in::<_, SHARES>(point, points, scratch))
     }
 
-    fn score_in<const L: usize>(&self, point: &[Lane], points: &Points, scratch: &mut Scratch) -> Option<Finding> {
+    fn score_in<const L: usize, const SHARES: bool>(
+        &self,
+        point: &[Lane],
+        points: &Points,
+        scratch: &mut Scratch,
+    ) -> Option<Finding> {
         let point: &[Lane; L] = point.first_chunk()?;
         if self.leaves.is_empty() {
             return None;
@@ -140,7 +145,7 @@ impl Tree {
         let mut depth = scratch.path.len() - 1;
         let neighbour = self.leaves[scratch.path[depth].leaf];
         let mut bounds = Bounds::<L>::of(points.at(neighbour));
-        let mut found = Isolation { score: 0.0, own: [[0.0; 4]; L] };
+        let mut found = Isolation::<L, SHARES> { score: 0.0, own: [[0.0; 4]; L] };
         let mut outside = true;
         if points.at::<L>(neighbour) == point {
             // Known already: as deep as its copies would reach, and the less odd the larger their part.
@@ -158,8 +163,10 @@ impl Tree {
             depth -= 1;
             outside = found.isolate(&bounds, point, depth);
         }
-        for (sum, own) in scratch.shares.iter_mut().zip(found.own.as_flattened()) {
-            *sum += own;
+        if SHARES {
+            for (sum, own) in scratch.shares.iter_mut().zip(found.own.as_flattened()) {
+                *sum += own;
+            }
         }
         Some(Finding { score: found.score, neighbour })
     }
@@ -167,7 +174,7 @@ impl Tree {
     /// Inserts the point with index `new`, which differs from every point in the tree. The tree is then distributed
     /// as one drawn for the enlarged set.
     pub fn insert(&mut self, new: u8, points: &Points, rng: &mut Xoshiro256PlusPlus, scratch: &mut Scratch) {
-        with_lanes!(points.lanes(), self.insert_in(new, points, rng, scratch));
+        with_lanes!(points.lanes(), self.insert_in::<_>(new, points, rng, scratch));
     }
 
     fn insert_in<const L: usize>(
@@ -283,12 +290,12 @@ impl Default for Scratch {
 }
 
 /// A score in the making, from the leaf upwards, with its parts by dimension.
-struct Isolation<const L: usize> {
+struct Isolation<const L: usize, const SHARES: bool> {
     score: f32,
     own: [Lane; L],
 }
 
-impl<const L: usize> Isolation<L> {
+impl<const L: usize, const SHARES: bool> Isolation<L, SHARES> {
     /// At a node of this depth a random cut isolates the point with the probability that its box would grow by;
     /// otherwise what is below decides. Says whether the point is outside.
     #[inline(always)]
@@ -311,6 +318,9 @@ impl<const L: usize> Isolation<L> {
         let total = outside + range.iter().sum::<f32>();
         let (inside, unseen) = (1.0 - outside / total, 1.0 / (depth as f32 + 1.0));
         self.score = self.score * inside + outside / total * unseen;
+        if !SHARES {
+            return true;
+        }
         for (own, over) in self.own.as_flattened_mut().iter_mut().zip(overhang.as_flattened()) {
             *own = *own * inside + over / total * unseen;
         }
@@ -412,8 +422,8 @@ mod tests {
         let (mut inside, mut outside, mut scratch) = (0.0, 0.0, Scratch::default());
         for _ in 0..32 {
             let (tree, points) = grown(&cloud, &mut rng);
-            inside += tree.score(&[[0.5, 0.5, 0.5, 0.5]], &points, &mut Scratch::default()).unwrap().score;
-            outside += tree.score(&[[0.5, 0.5, 4.0, 0.5]], &points, &mut scratch).unwrap().score;
+            inside += tree.score::<true>(&[[0.5, 0.5, 0.5, 0.5]], &points, &mut Scratch::default()).unwrap().score;
+            outside += tree.score::<true>(&[[0.5, 0.5, 4.0, 0.5]], &points, &mut scratch).unwrap().score;
         }
         assert!(outside > 2.0 * inside, "{outside} against {inside}");
         let total: f32 = scratch.shares.iter().sum();

@@ -1,0 +1,141 @@
+//! The forest proper: groups of trees, each group over its own time-decaying random sample of what was seen.
+
+use super::points::Points;
+use super::tree::{DIMS_MAX, Lane, Scratch, Tree};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::RngCore;
+use serde::{Deserialize, Serialize};
+
+/// How large a forest is and how long it remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Groups of trees, each with its own sample, and trees per group.
+    pub groups: usize,
+    pub trees_per_group: usize,
+    /// Samples per group, at most 256.
+    pub samples: usize,
+    /// Least chance of a point to enter a group's sample: what is remembered fades over `samples / accept_min` points.
+    pub accept_min: f64,
+}
+
+/// Trees over one sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Group {
+    points: Points,
+    trees: Vec<Tree>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Ensemble {
+    groups: Vec<Group>,
+    /// Points learned so far.
+    learned: u32,
+}
+
+/// What the forest says of one point.
+pub struct Sighting {
+    pub score: f64,
+    /// The score's parts by coordinate, summed over the trees.
+    pub shares: [f32; DIMS_MAX],
+    /// The nearest leaf in each tree.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// A leaf: its group, and its point there.
+#[derive(Clone, Copy)]
+pub struct Neighbour {
+    group: u16,
+    leaf: u8,
+}
+
+impl Ensemble {
+    pub fn new(plan: &Plan, lanes: usize) -> Self {
+        let group = Group { points: Points::new(lanes), trees: vec![Tree::default(); plan.trees_per_group] };
+        Self { groups: vec![group; plan.groups], learned: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    pub fn learned(&self) -> u32 {
+        self.learned
+    }
+
+    /// Samples that every group has at least.
+    pub fn samples(&self) -> usize {
+        self.groups.iter().map(|group| group.points.total()).min().unwrap_or(0)
+    }
+
+    pub fn coordinate(&self, neighbour: Neighbour, dim: usize) -> f32 {
+        self.groups[usize::from(neighbour.group)].points.coordinate(neighbour.leaf, dim)
+    }
+
+    /// `None` while there is no sample.
+    pub fn look(&self, point: &[Lane]) -> Option<Sighting> {
+        let mut scratch = Scratch::default();
+        let mut neighbours = Vec::with_capacity(self.groups.iter().map(|group| group.trees.len()).sum());
+        let mut score = 0.0;
+        for (index, group) in self.groups.iter().enumerate() {
+            let scale = (1.0 + group.points.total() as f64).log2();
+            for tree in &group.trees {
+                let finding = tree.score::<true>(point, &group.points, &mut scratch)?;
+                score += f64::from(finding.score) * scale;
+                neighbours.push(Neighbour { group: index as u16, leaf: finding.neighbour });
+            }
+        }
+        let trees = neighbours.len().max(1) as f64;
+        (!neighbours.is_empty()).then_some(Sighting { score: score / trees, shares: scratch.shares, neighbours })
+    }
+
+    /// The score alone. `None` while there is no sample.
+    pub fn score(&self, point: &[Lane]) -> Option<f64> {
+        let (mut scratch, mut score, mut trees) = (Scratch::default(), 0.0, 0);
+        for group in &self.groups {
+            let scale = (1.0 + group.points.total() as f64).log2();
+            for tree in &group.trees {
+                score += f64::from(tree.score::<false>(point, &group.points, &mut scratch)?.score) * scale;
+                trees += 1;
+            }
+        }
+        (trees > 0).then(|| score / f64::from(trees))
+    }
+
+    pub fn learn(&mut self, point: &[Lane], plan: &Plan, rng: &mut Xoshiro256PlusPlus) {
+        self.learned = self.learned.saturating_add(1);
+        let chance = (plan.samples as f64 / f64::from(self.learned)).max(plan.accept_min);
+        let mut scratch = Scratch::default();
+        for group in &mut self.groups {
+            if group.points.total() >= plan.samples {
+                let drawn = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+                if drawn >= chance {
+                    continue;
+                }
+                if let Some(old) = group.points.drop_random(rng) {
+                    group.trees.iter_mut().for_each(|tree| tree.remove(old));
+                }
+            }
+            if let Ok(new) = group.points.add(point) {
+                for tree in &mut group.trees {
+                    tree.insert(new, &group.points, rng, &mut scratch);
+                }
+            }
+        }
+    }
+
+    /// Whether it is a forest of this plan over points of so many lanes, no coordinate beyond `coordinate_max`.
+    pub fn is_sound(&self, plan: &Plan, lanes: usize, coordinate_max: f32) -> bool {
+        self.groups.len() == plan.groups
+            && self.groups.iter().all(|group| {
+                group.points.lanes() == lanes
+                    && group.points.is_sound(plan.samples, coordinate_max)
+                    && group.trees.len() == plan.trees_per_group
+                    && group.trees.iter().all(|tree| tree.is_sound(&group.points))
+            })
+    }
+
+    pub fn memory_bytes(&self, plan: &Plan, lanes: usize) -> usize {
+        let trees = plan.trees_per_group * Tree::memory_bytes(plan.samples);
+        self.groups.len() * (Points::memory_bytes(lanes, plan.samples) + trees)
+    }
+}
