@@ -41,6 +41,7 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct Rotate {
+    /// The thing
     name: ThingName,
     /// Whose the thing is [default: whoever's it is]
     #[arg(long)]

@@ -24,6 +24,7 @@ use std::{fmt::Write, path::PathBuf};
     after_help = "The file may be gzipped, and separated by commas or semicolons. An empty cell is no reading of that signal; a column of text is left out. Needs no server and keeps nothing.\n\nExample:\n  kilter detect press1.csv --normal-rows 500 --plot press1.svg"
 )]
 pub struct Args {
+    /// The recording: a header, then a row per reading
     file: PathBuf,
     /// The column with the event time [default: ts, timestamp, time, datetime or date]
     #[arg(long, value_name = "COLUMN")]
