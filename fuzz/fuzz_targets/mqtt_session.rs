@@ -62,20 +62,11 @@ impl World {
     fn connect(&mut self) {
         let mut session = Session::new(LIMITS, self.now);
         let connect = Connect {
-            version: self.version,
-            client_id: "c".into(),
             clean: false,
-            keep_alive: 10,
-            will: None,
-            user_name: None,
-            password: None,
             session_expiry: Some(100),
             receive_max: PacketId::new(RECEIVE_MAX),
-            packet_bytes_max: None,
             topic_alias_max: Some(2),
-            auth_method: None,
-            response_information: false,
-            problem_information: true,
+            ..Connect::new(self.version, "c", 10)
         };
         assert!(matches!(session.receive(Packet::Connect(Box::new(connect)), self.now), Todo::Connect(_)));
         let received = self.received.iter().copied().collect();

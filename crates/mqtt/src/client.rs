@@ -92,22 +92,8 @@ impl ClientSession {
     /// CONNECT is in the outbox at once.
     pub fn new(options: ClientOptions, now: Duration) -> Self {
         let mut outbox = BytesMut::new();
-        let connect = Connect {
-            version: options.version,
-            client_id: options.client_id,
-            clean: true,
-            keep_alive: options.keep_alive,
-            will: options.will,
-            user_name: None,
-            password: None,
-            session_expiry: None,
-            receive_max: None,
-            packet_bytes_max: None,
-            topic_alias_max: None,
-            auth_method: None,
-            response_information: false,
-            problem_information: true,
-        };
+        let connect =
+            Connect { will: options.will, ..Connect::new(options.version, options.client_id, options.keep_alive) };
         encode(&Packet::Connect(Box::new(connect)), options.version, &mut outbox);
         Self {
             version: options.version,

@@ -109,6 +109,28 @@ pub struct Connect {
     pub problem_information: bool,
 }
 
+impl Connect {
+    /// Asks for a clean session and for nothing that it need not ask for.
+    pub fn new(version: Version, client_id: impl Into<String>, keep_alive: u16) -> Self {
+        Self {
+            version,
+            client_id: client_id.into(),
+            clean: true,
+            keep_alive,
+            will: None,
+            user_name: None,
+            password: None,
+            session_expiry: None,
+            receive_max: None,
+            packet_bytes_max: None,
+            topic_alias_max: None,
+            auth_method: None,
+            response_information: false,
+            problem_information: true,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Will {
     pub topic: Arc<str>,

@@ -212,22 +212,7 @@ const LIMITS: Limits = Limits { payload_bytes_max: 1000, packet_bytes_max: 2000,
 
 fn open_session(version: Version) -> Session {
     let mut session = Session::new(LIMITS, Duration::ZERO);
-    let connect = Connect {
-        version,
-        client_id: "c".into(),
-        clean: true,
-        keep_alive: 60,
-        will: None,
-        user_name: None,
-        password: None,
-        session_expiry: None,
-        receive_max: NonZeroU16::new(5),
-        packet_bytes_max: None,
-        topic_alias_max: None,
-        auth_method: None,
-        response_information: false,
-        problem_information: true,
-    };
+    let connect = Connect { receive_max: NonZeroU16::new(5), ..Connect::new(version, "c", 60) };
     let todo = session.receive(Packet::Connect(Box::new(connect)), Duration::ZERO);
     assert!(matches!(todo, Todo::Connect(_)));
     session.accept(Admission::default());

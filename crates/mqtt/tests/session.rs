@@ -18,22 +18,7 @@ const START: Duration = Duration::from_secs(1000);
 const BOTH: [Version; 2] = [Version::V311, Version::V5];
 
 fn connect(version: Version) -> Connect {
-    Connect {
-        version,
-        client_id: "c".into(),
-        clean: true,
-        keep_alive: 60,
-        will: None,
-        user_name: None,
-        password: None,
-        session_expiry: None,
-        receive_max: None,
-        packet_bytes_max: None,
-        topic_alias_max: None,
-        auth_method: None,
-        response_information: false,
-        problem_information: true,
-    }
+    Connect::new(version, "c", 60)
 }
 
 fn will() -> Will {

@@ -26,22 +26,8 @@ pub struct Raw {
 }
 
 pub fn connect(client_id: &str, version: Version) -> Connect {
-    Connect {
-        version,
-        client_id: client_id.into(),
-        clean: false,
-        keep_alive: 60,
-        will: None,
-        user_name: None,
-        password: None,
-        session_expiry: (version == Version::V5).then_some(3600),
-        receive_max: None,
-        packet_bytes_max: None,
-        topic_alias_max: None,
-        auth_method: None,
-        response_information: false,
-        problem_information: true,
-    }
+    let session_expiry = (version == Version::V5).then_some(3600);
+    Connect { clean: false, session_expiry, ..Connect::new(version, client_id, 60) }
 }
 
 pub fn message(topic: &str, payload: &str, qos: QoS, id: u16) -> Publish {

@@ -36,23 +36,9 @@ fn encoded(packet: Packet, version: Version) -> Vec<u8> {
 }
 
 fn connect(client_id: &str, keep_alive: u16) -> Vec<u8> {
-    let connect = Connect {
-        version: Version::V311,
-        client_id: client_id.to_owned(),
-        clean: true,
-        keep_alive,
-        will: None,
-        // Nobody asks for it; byte by byte it takes longer than the limit.
-        user_name: Some("x".repeat(400)),
-        password: None,
-        session_expiry: None,
-        receive_max: None,
-        packet_bytes_max: None,
-        topic_alias_max: None,
-        auth_method: None,
-        response_information: false,
-        problem_information: true,
-    };
+    // Nobody asks for the user name; byte by byte it takes longer than the limit.
+    let user_name = Some("x".repeat(400));
+    let connect = Connect { user_name, ..Connect::new(Version::V311, client_id, keep_alive) };
     encoded(Packet::Connect(Box::new(connect)), Version::V311)
 }
 

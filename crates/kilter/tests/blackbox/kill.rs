@@ -181,7 +181,6 @@ fn fifty_kills_lose_nothing_and_change_no_answer() {
 
 fn kill_while_publishing(installation: &Installation, seed: u64) -> Vec<Published> {
     let (mqtt, http) = free_ports(seed);
-    let mut chance = Chance::new(seed);
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = device::runtime();
     let tasks: Vec<_> = (0..THINGS.len())
@@ -191,17 +190,7 @@ fn kill_while_publishing(installation: &Installation, seed: u64) -> Vec<Publishe
             runtime.spawn(publisher(options, thing, stop.clone()))
         })
         .collect();
-    for kill in 1..=KILLS {
-        if kill % EARLY_EVERY == 0 {
-            let server = installation.spawn(&mqtt, &http);
-            std::thread::sleep(chance.between(EARLY_MS));
-            server.kill();
-        } else {
-            let server = installation.start_on(&mqtt, &http);
-            std::thread::sleep(chance.between(LIFE_MS));
-            server.kill();
-        }
-    }
+    kill_again_and_again(installation, (&mqtt, &http), seed, KILLS, LIFE_MS);
     // The last life lets everybody finish.
     let server = installation.start_on(&mqtt, &http);
     stop.store(true, Ordering::Release);
@@ -212,6 +201,26 @@ fn kill_while_publishing(installation: &Installation, seed: u64) -> Vec<Publishe
         assert!(lives >= KILLS / 3, "{thing} was acknowledged something in {lives} lives only: the test tests little");
     }
     published
+}
+
+/// Starts the server and kills it, so many times. A life lasts `life_ms` after `/readyz`; every fifth kill hits the start.
+pub fn kill_again_and_again(
+    installation: &Installation,
+    (mqtt, http): (&str, &str),
+    seed: u64,
+    kills: u64,
+    life_ms: (u64, u64),
+) {
+    let mut chance = Chance::new(seed);
+    for kill in 1..=kills {
+        let (server, lives_ms) = if kill % EARLY_EVERY == 0 {
+            (installation.spawn(mqtt, http), EARLY_MS)
+        } else {
+            (installation.start_on(mqtt, http), life_ms)
+        };
+        std::thread::sleep(chance.between(lives_ms));
+        server.kill();
+    }
 }
 
 /// Two ports that stay ours while the server is away: below the range that connections take theirs from.

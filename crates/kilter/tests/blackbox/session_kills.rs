@@ -6,7 +6,7 @@ use crate::{
     device,
     exact::{Exact, is_exactly_once},
     harness::{Installation, tell},
-    kill::{Chance, free_ports, stream_records},
+    kill::{free_ports, kill_again_and_again, stream_records},
 };
 use bytes::BytesMut;
 use kilter_door_mqtt::{Options, QoS, Version, client::connect_tls};
@@ -30,9 +30,6 @@ use tokio::{
 const KILLS: u64 = 50;
 /// A life lasts this long after `/readyz`, in milliseconds: from the first reconnection to many messages.
 const LIFE_MS: (u64, u64) = (20, 300);
-/// Every so many kills one hits the start instead, this long after the process was made.
-const EARLY_EVERY: u64 = 5;
-const EARLY_MS: (u64, u64) = (1, 120);
 const TENANT: &str = "kept";
 const THINGS: [(Version, &str); 2] = [(Version::V311, "kept-three"), (Version::V5, "kept-five")];
 const IN_FLIGHT: usize = 20;
@@ -55,22 +52,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let version = options.version;
         let decoder = Decoder::with_version(version, PACKET_BYTES_MAX);
         let mut wire = Self { stream, version, decoder, buffer: BytesMut::new() };
-        let connect = Connect {
-            version,
-            client_id: options.client_id.clone(),
-            clean: false,
-            keep_alive: options.keep_alive,
-            will: None,
-            user_name: None,
-            password: None,
-            session_expiry: (version == Version::V5).then_some(3600),
-            receive_max: None,
-            packet_bytes_max: None,
-            topic_alias_max: None,
-            auth_method: None,
-            response_information: false,
-            problem_information: true,
-        };
+        let session_expiry = (version == Version::V5).then_some(3600);
+        let ours = Connect::new(version, options.client_id.clone(), options.keep_alive);
+        let connect = Connect { clean: false, session_expiry, ..ours };
         wire.send([Packet::Connect(Box::new(connect))]).await?;
         match wire.next().await? {
             Packet::ConnAck(answer) if !answer.code.is_error() => Ok((wire, answer.session_present)),
@@ -183,18 +167,7 @@ fn fifty_kills_lose_no_message_and_double_none_of_qos_2() {
         let device = Arc::new(Mutex::new(Exact::new(device::topic(TENANT, thing))));
         (thing, device.clone(), runtime.spawn(live(options, device, stop.clone())))
     });
-    let mut chance = Chance::new(seed);
-    for kill in 1..=kills {
-        if kill % EARLY_EVERY == 0 {
-            let server = installation.spawn(&mqtt, &http);
-            std::thread::sleep(chance.between(EARLY_MS));
-            server.kill();
-        } else {
-            let server = installation.start_on(&mqtt, &http);
-            std::thread::sleep(chance.between(LIFE_MS));
-            server.kill();
-        }
-    }
+    kill_again_and_again(&installation, (&mqtt, &http), seed, kills, LIFE_MS);
     let server = installation.start_on(&mqtt, &http);
     stopping.send_replace(true);
     let mut published = BTreeMap::new();

@@ -152,22 +152,7 @@ fn connect(mut body: Reader) -> Result<Connect, DecodeError> {
     if version == Version::V311 && has_password && !has_user {
         return Err(DecodeError::Malformed("CONNECT has a password but no user name"));
     }
-    let mut connect = Connect {
-        version,
-        client_id: String::new(),
-        clean: flags & 2 != 0,
-        keep_alive: body.u16()?,
-        will: None,
-        user_name: None,
-        password: None,
-        session_expiry: None,
-        receive_max: None,
-        packet_bytes_max: None,
-        topic_alias_max: None,
-        auth_method: None,
-        response_information: false,
-        problem_information: true,
-    };
+    let mut connect = Connect { clean: flags & 2 != 0, ..Connect::new(version, "", body.u16()?) };
     if version == Version::V5 {
         connect_properties(&mut body, &mut connect)?;
     }

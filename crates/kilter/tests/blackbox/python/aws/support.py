@@ -1,6 +1,8 @@
 """Clients of the endpoint that the environment names (`kilter env`), and what the tests share."""
 
+import http.server
 import os
+import threading
 import time
 
 import boto3
@@ -40,3 +42,29 @@ def eventually(what, look):
             return found
         time.sleep(0.05)
     raise AssertionError(f"not within {PATIENCE} s: {what}")
+
+
+class Web:
+    """A web server on loopback: answers what `answers` says for a path, one after the other, then 200; `taken` are the
+    requests with path, status, headers and body."""
+
+    def __init__(self):
+        self.answers, self.taken = {}, []
+        web = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                planned = web.answers.get(self.path, [])
+                status = planned.pop(0) if planned else 200
+                web.taken.append((self.path, status, dict(self.headers), body))
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{server.server_port}"

@@ -2,7 +2,6 @@
 that the actions are done, so most of it can be looked at without waiting."""
 
 import base64
-import http.server
 import json
 import os
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 from paho.mqtt.properties import Properties
 from paho.mqtt.packettypes import PacketTypes
-from support import ACCOUNT, PATIENCE, REGION, client, eventually, refused
+from support import ACCOUNT, PATIENCE, REGION, Web, client, eventually, refused
 from test_sns import posted, subscribe
 
 iot, iam, s3, kinesis, dynamodb = (client(name) for name in ["iot", "iam", "s3", "kinesis", "dynamodb"])
@@ -26,33 +25,14 @@ TRUST = json.dumps({"Version": "2012-10-17", "Statement": [
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/rules"
 DEVICE = "rules-device"
 THIRD = "${topic(3)}"
-messages, taken = [], []
-answers = {}
+messages = []
 
 
-class Receiver(http.server.BaseHTTPRequestHandler):
-    """Answers what `answers` says for a path, one after the other, then 200."""
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
-        planned = answers.get(self.path, [])
-        status = planned.pop(0) if planned else 200
-        taken.append((self.path, status, dict(self.headers), body))
-        self.send_response(status)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-threading.Thread(target=receiver.serve_forever, daemon=True).start()
-URL = f"http://127.0.0.1:{receiver.server_port}"
+web = Web()
 
 
 def at(path):
-    return [(status, headers, body) for where, status, headers, body in taken if where == path]
+    return [(status, headers, body) for where, status, headers, body in web.taken if where == path]
 
 
 def rule(name, sql, *actions, error=None, **more):
@@ -227,9 +207,9 @@ def test_cloud_watch():
 
 def test_http_is_tried_again_where_that_may_help():
     headers = [{"key": "x-press", "value": THIRD}]
-    action = {"http": {"url": URL + "/hook/${topic(3)}", "confirmationUrl": URL + "/hook", "headers": headers}}
+    action = {"http": {"url": web.url + "/hook/${topic(3)}", "confirmationUrl": web.url + "/hook", "headers": headers}}
     rule("to_http", "SELECT * FROM 'rules/in/+/http'", action, error=republish("rules/errors/http"))
-    answers.update({"/hook/p2": [503, 429], "/hook/p3": [400], "/hook/p4": [500, 500, 500]})
+    web.answers.update({"/hook/p2": [503, 429], "/hook/p3": [400], "/hook/p4": [500, 500, 500]})
     for press in ["p1", "p2", "p3", "p4"]:
         publish(f"rules/in/{press}/http", {"press": press})
     publish("rules/in/p5/http", b"\x00")

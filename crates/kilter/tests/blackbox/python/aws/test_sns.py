@@ -1,47 +1,28 @@
 """Topics, subscriptions with confirmation over HTTP, filters, publishing."""
 
-import http.server
 import json
 import re
-import threading
 import urllib.request
 
-from support import ACCOUNT, REGION, client, eventually, refused
+from support import ACCOUNT, REGION, Web, client, eventually, refused
 
 sns = client("sns")
 ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:"
-received = []
-
-
-class Listener(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
-        received.append((self.path, dict(self.headers), body.decode()))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-URL = f"http://127.0.0.1:{server.server_port}"
+web = Web()
 
 
 def posted(path, kind):
     """The newest message of a kind to a path of the listener, with its headers."""
 
     def look():
-        found = [(headers, json.loads(body)) for at, headers, body in received if at == path and '"Type":"' + kind in body]
+        found = [(headers, json.loads(body)) for at, _, headers, body in web.taken if at == path and f'"Type":"{kind}'.encode() in body]
         return found and found[-1]
 
     return eventually(f"{kind} to {path}", look)
 
 
 def subscribe(topic, path, **attributes):
-    answer = sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=URL + path, Attributes=attributes)
+    answer = sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=web.url + path, Attributes=attributes)
     assert answer["SubscriptionArn"] == "pending confirmation"
     token = posted(path, "SubscriptionConfirmation")[1]["Token"]
     return sns.confirm_subscription(TopicArn=topic, Token=token)["SubscriptionArn"]
@@ -93,7 +74,7 @@ def test_topics_are_listed_in_pages():
 
 def test_a_subscription_is_confirmed_by_its_token():
     topic = ARN + "t1"
-    answer = sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=URL + "/a", ReturnSubscriptionArn=True)
+    answer = sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=web.url + "/a", ReturnSubscriptionArn=True)
     headers, body = posted("/a", "SubscriptionConfirmation")
     assert headers["x-amz-sns-message-type"] == "SubscriptionConfirmation" and body["TopicArn"] == topic
     listed = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
@@ -103,11 +84,11 @@ def test_a_subscription_is_confirmed_by_its_token():
     said = urllib.request.urlopen(body["SubscribeURL"]).read().decode()
     assert re.search(r"<SubscriptionArn>(.*)</SubscriptionArn>", said)[1] == answer["SubscriptionArn"]
     (listed,) = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
-    assert listed["SubscriptionArn"] == answer["SubscriptionArn"] and listed["Endpoint"] == URL + "/a"
+    assert listed["SubscriptionArn"] == answer["SubscriptionArn"] and listed["Endpoint"] == web.url + "/a"
     assert listed in sns.list_subscriptions()["Subscriptions"]
     attributes = sns.get_subscription_attributes(SubscriptionArn=answer["SubscriptionArn"])["Attributes"]
     assert attributes["PendingConfirmation"] == "false"
-    again = sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=URL + "/a")
+    again = sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=web.url + "/a")
     assert again["SubscriptionArn"] == answer["SubscriptionArn"]
 
 
@@ -121,7 +102,7 @@ def test_what_cannot_be_subscribed_is_refused():
         ("http", "http://169.254.169.254/latest/meta-data", "private address"),
     ]:
         refused("InvalidParameter", sns.subscribe, TopicArn=topic, Protocol=protocol, Endpoint=endpoint, says=says)
-    refused("NotFound", sns.subscribe, TopicArn=ARN + "nope", Protocol="http", Endpoint=URL)
+    refused("NotFound", sns.subscribe, TopicArn=ARN + "nope", Protocol="http", Endpoint=web.url)
 
 
 def test_publish_reaches_subscribers():
@@ -166,9 +147,9 @@ def test_filters_choose_and_raw_is_raw():
     sns.publish(TopicArn=topic, Message="weak", MessageAttributes=attribute("high", 2))
     sns.publish(TopicArn=topic, Message="critical", MessageAttributes=attribute("critical", 3.5))
     sns.publish(TopicArn=topic, Message='{"a":{"b":1}}')
-    eventually("the raw body", lambda: ("/body", '{"a":{"b":1}}') in [(at, body) for at, _, body in received])
+    eventually("the raw body", lambda: ("/body", b'{"a":{"b":1}}') in [(at, body) for at, _, _, body in web.taken])
     eventually("the filtered message", lambda: posted("/filtered", "Notification")[1]["Message"] == "critical")
-    texts = [json.loads(body)["Message"] for at, _, body in received if at == "/filtered" and '"Type":"Notification' in body]
+    texts = [json.loads(body)["Message"] for at, _, _, body in web.taken if at == "/filtered" and b'"Type":"Notification' in body]
     assert texts == ["critical"], texts
     refused(
         "InvalidParameter",
