@@ -2,6 +2,7 @@
 
 mod directory;
 pub mod objects;
+mod paced;
 pub mod stream;
 pub mod table;
 

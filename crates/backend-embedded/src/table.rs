@@ -3,10 +3,13 @@
 //! Every commit is one durable redb transaction in two phases (so a torn commit slot is impossible) that saves
 //! the allocator's state (redb's "quick repair": the start after a crash does not read the whole file).
 
-use crate::directory::{create_directory, sync_directory};
+use crate::{
+    directory::{create_directory, sync_directory},
+    paced::PacedFile,
+};
 use kilter_core::ports::table::{Condition, Item, SkRange, Table, TableError, TableErrorKind, Write};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use std::{io, ops::Bound, path::Path, sync::Arc};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
+use std::{fs::OpenOptions, io, ops::Bound, path::Path, sync::Arc};
 
 type Key = (&'static str, &'static str, &'static str);
 const ITEMS: TableDefinition<Key, &[u8]> = TableDefinition::new("items");
@@ -35,7 +38,9 @@ impl EmbeddedTable {
         if let Some(directory) = directory {
             create_directory(directory).map_err(io)?;
         }
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(file);
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file).map_err(io)?;
+        let paced = PacedFile::new(FileBackend::new(opened).map_err(|error| failed(error.into()))?);
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(paced);
         let table = Self { database: database.map_err(|error| failed(error.into()))? };
         // Made once, so that reading never meets a file without it.
         table.write("open", |_| Ok(()))?;

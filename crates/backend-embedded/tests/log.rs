@@ -51,6 +51,16 @@ fn length(file: &Path) -> u64 {
     fs::metadata(file).unwrap().len()
 }
 
+/// Where the last frame ends; zeros may follow.
+fn frames_end(file: &Path) -> u64 {
+    let bytes = fs::read(file).unwrap();
+    let mut at = SEGMENT_HEADER_BYTES as usize;
+    while let Some(header) = bytes.get(at..at + 20).filter(|header| header.iter().any(|byte| *byte != 0)) {
+        at += 20 + u32::from_le_bytes(header[..4].try_into().unwrap()) as usize;
+    }
+    at as u64
+}
+
 /// What a crash leaves of the one shard.
 fn crash_image(from: &Path) -> TempDir {
     let image = TempDir::new().unwrap();
@@ -101,7 +111,7 @@ fn sizes() -> impl Strategy<Value = Vec<Vec<usize>>> {
 }
 
 /// Appends batch after batch. Answers all records, and for every batch how many records were acknowledged
-/// then and how long the last segment was.
+/// then and where the last segment's records ended.
 fn fill(stream: &dyn Stream, directory: &Path, batches: &[Vec<usize>]) -> (Vec<NewRecord>, Vec<(PathBuf, u64, u64)>) {
     let (mut records, mut acknowledged) = (Vec::new(), Vec::new());
     for sizes in batches {
@@ -109,7 +119,7 @@ fn fill(stream: &dyn Stream, directory: &Path, batches: &[Vec<usize>]) -> (Vec<N
         records.extend(batch.iter().cloned());
         let count = append(stream, batch);
         let last = segments(directory).pop().unwrap();
-        acknowledged.push((last.file_name().unwrap().into(), length(&last), count));
+        acknowledged.push((last.file_name().unwrap().into(), frames_end(&last), count));
     }
     (records, acknowledged)
 }
@@ -162,13 +172,13 @@ proptest! {
             stream = open(directory.path(), 1 << 30);
         }
         let count = records.len();
-        let safe = length(&segments(directory.path())[0]);
+        let safe = frames_end(&segments(directory.path())[0]);
         records.extend(batch(count as u64, &unfinished));
         append(&*stream, records[count..].to_vec());
 
         let image = crash_image(directory.path());
         let file = segments(image.path()).pop().unwrap();
-        let end = length(&file);
+        let end = frames_end(&file);
         for (place, bytes) in lost {
             let from = safe + place.index((end - safe) as usize) as u64;
             let zeros = vec![0; bytes.min((end - from) as usize)];
@@ -319,6 +329,26 @@ fn damage_is_told_with_file_position_and_advice() {
     // The advice works.
     cut(&file, 40);
     assert_eq!(read_all(&*open(directory.path(), 1 << 20), &name(), 0), []);
+}
+
+#[test]
+fn zeros_written_ahead_are_gone_after_a_crash_and_after_an_orderly_end() {
+    let directory = TempDir::new().unwrap();
+    let stream = open(directory.path(), 1 << 20);
+    let records = batch(0, &[400; 20]);
+    append(&*stream, records.clone());
+    let file = segments(directory.path()).remove(0);
+    let end = frames_end(&file);
+    assert_eq!(length(&file), 2 * end, "as many zeros as records");
+
+    let image = crash_image(directory.path());
+    let after = open(image.path(), 1 << 20);
+    assert_eq!(length(&segments(image.path())[0]), end);
+    assert_prefix(&read_all(&*after, &name(), 0), &records);
+    assert_eq!(append(&*after, batch(20, &[10])), 21);
+
+    drop(stream);
+    assert_eq!(length(&file), end + 20, "the mark is last");
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod recurring;
 mod services;
 
 use crate::{
-    aws,
+    aws, background,
     config::Config,
     error::{Code, Coded},
     identity::{Identity, write_secret},
@@ -289,7 +289,7 @@ impl Node {
             health: self.health.clone(),
             log: FunctionLog::new(self.logs.clone()),
         });
-        std::thread::Builder::new().name("scorer".into()).spawn(move || scorer.run(&stop.0))
+        background::spawn("scorer", move || scorer.run(&stop.0))
     }
 
     fn start_archive(&self, config: &Config, stop: Stoppable) -> std::io::Result<JoinHandle<()>> {
@@ -302,13 +302,13 @@ impl Node {
             gate: self.gate.clone(),
             health: self.health.clone(),
         };
-        std::thread::Builder::new().name("archive".into()).spawn(move || archive.run(&stop.0))
+        background::spawn("archive", move || archive.run(&stop.0))
     }
 }
 
 /// The long work of user tables: what expires, what is exported, filled or removed.
 fn start_tables(dynamodb: DynamoDb, stop: Stoppable) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("tables".into()).spawn(move || dynamodb.run(&stop.0))
+    background::spawn("tables", move || dynamodb.run(&stop.0))
 }
 
 /// Asks a plain thread to end.
@@ -411,7 +411,7 @@ fn open_objects(data_dir: &Path, region: &str, clock: Arc<dyn Clock>) -> anyhow:
 }
 
 fn start_replication(objects: Arc<Replicating>, stop: Stoppable) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("replication".into()).spawn(move || objects.run(&stop.0))
+    background::spawn("replication", move || objects.run(&stop.0))
 }
 
 /// Deletes what a crash left of objects, beside the work: it reads every folder. It ends by itself and is not waited
@@ -422,7 +422,7 @@ fn clear_away(objects: Arc<EmbeddedObjects>) -> std::io::Result<()> {
         Ok(files) => tracing::info!(files, "files that a crash left of objects were deleted"),
         Err(error) => tracing::warn!(%error, "what a crash left of objects could not be deleted"),
     };
-    std::thread::Builder::new().name("objects".into()).spawn(scrub).map(drop)
+    background::spawn("objects", scrub).map(drop)
 }
 
 fn coded_stream(error: kilter_core::ports::stream::StreamError) -> anyhow::Error {

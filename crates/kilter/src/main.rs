@@ -2,6 +2,7 @@
 
 mod app;
 mod aws;
+mod background;
 mod client;
 mod cmd;
 mod config;
@@ -21,6 +22,9 @@ use std::{
     process::ExitCode,
 };
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Before anything that speaks TLS.

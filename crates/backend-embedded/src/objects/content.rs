@@ -19,6 +19,8 @@ use std::{
 const OPEN_AHEAD_MAX: usize = 32;
 /// A folder that becomes empty is removed; who loses that race makes it again, this often at most.
 const FOLDER_ATTEMPTS: usize = 16;
+/// Bytes written that the disk has not confirmed: a whole object at once would stand before every sync of the streams.
+const UNSYNCED_BYTES_MAX: usize = 512 * 1024;
 
 pub(super) struct Disk {
     pub root: PathBuf,
@@ -38,7 +40,8 @@ impl Disk {
             }
             false => (None, None),
         };
-        Ok(Staged { disk: self.clone(), file: Some(file), sealer, content: Content { id, place, bytes: 0, key } })
+        let content = Content { id, place, bytes: 0, key };
+        Ok(Staged { disk: self.clone(), file: Some(file), sealer, content, unsynced: 0 })
     }
 
     /// Moves a synced file to its place for good, durably.
@@ -143,13 +146,15 @@ pub(super) struct Staged {
     file: Option<File>,
     sealer: Option<Sealer>,
     content: Content,
+    /// Bytes that the disk has not confirmed.
+    unsynced: usize,
 }
 
 impl Write for Staged {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(file) = &mut self.file else { return Err(io::Error::other("written after its end")) };
         let taken = match &mut self.sealer {
-            None => file.write(bytes)?,
+            None => file.write(&bytes[..bytes.len().min(UNSYNCED_BYTES_MAX)])?,
             Some(sealer) => {
                 // The last chunk is sealed differently, so a full one waits until more comes.
                 if sealer.chunk.len() == CHUNK {
@@ -164,6 +169,11 @@ impl Write for Staged {
             }
         };
         self.content.bytes += taken as u64;
+        self.unsynced += taken;
+        if self.unsynced >= UNSYNCED_BYTES_MAX {
+            file.sync_data()?;
+            self.unsynced = 0;
+        }
         Ok(taken)
     }
 

@@ -1,7 +1,7 @@
 //! The bytes on disk: how a segment file starts and how a record lies in it. Everything is little-endian.
 //!
 //! ```text
-//! segment file = header, then frames one after the other
+//! segment file = header, then frames one after the other; in the one being written, zeros for those to come
 //!
 //! header (40 bytes)
 //!   0  8  magic "KLTRSEG\0"

@@ -1,4 +1,4 @@
-//! Opens what an earlier run left: cuts a torn tail off the last segment, stops at damage.
+//! Opens what an earlier run left: cuts zeros written ahead or a torn tail off the last segment, stops at damage.
 //!
 //! Only the last segment of a shard is read: the committer syncs a segment before it makes the next, so the
 //! others are whole, and damage that befell them later is found by whoever reads them.
@@ -16,8 +16,9 @@ use crate::directory::sync_directory;
 use kilter_core::{StreamName, ports::stream::StreamError};
 use std::{
     collections::VecDeque,
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::FileExt,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -100,9 +101,13 @@ fn scan(segment: &Segment, opened: &OpenSegment, length: u64) -> Result<(Index, 
             Err(fault) => break Some(fault),
         }
     };
+    let failed = |error| faults::io("open", &segment.path, error);
     match fault {
         None => {}
-        Some(Fault::Io(error)) => return Err(faults::io("open", &segment.path, error)),
+        Some(Fault::Io(error)) => return Err(failed(error)),
+        Some(Fault::Bad { position, .. }) if only_zeros(&opened.file, position, length).map_err(failed)? => {
+            cut(&opened.file, position).map_err(failed)?;
+        }
         Some(Fault::Bad { position, what }) => {
             let witness = frames.find_witness().map_err(|fault| segment.fault("open", fault))?;
             if let Some(witness) = witness {
@@ -110,11 +115,29 @@ fn scan(segment: &Segment, opened: &OpenSegment, length: u64) -> Result<(Index, 
                 return Err(faults::damaged("open", &segment.path, position, &what));
             }
             cut_off(&segment.path, position, length - position);
-            let cut = opened.file.set_len(position).and_then(|()| opened.file.sync_all());
-            cut.map_err(|error| faults::io("open", &segment.path, error))?;
+            cut(&opened.file, position).map_err(failed)?;
         }
     }
     Ok((index, frames.position(), frames.expected(), frames.last_was_mark()))
+}
+
+fn cut(file: &File, position: u64) -> io::Result<()> {
+    file.set_len(position)?;
+    file.sync_all()
+}
+
+/// What the writer has put there for records to come.
+fn only_zeros(file: &File, mut position: u64, end: u64) -> io::Result<bool> {
+    let mut chunk = vec![0; 64 * 1024];
+    while position < end {
+        let length = chunk.len().min((end - position) as usize);
+        file.read_exact_at(&mut chunk[..length], position)?;
+        if chunk[..length].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        position += length as u64;
+    }
+    Ok(true)
 }
 
 fn cut_off(path: &Path, position: u64, torn: u64) {

@@ -22,6 +22,11 @@ use std::{
 /// A write buffer that a burst made larger than this is given back.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
+/// Zeros written ahead of the records: a sync of bytes that are there already changes no size and allocates nothing, and
+/// waits less for others' writes. At most as many as the file has records' bytes: many small streams must not fill the disk.
+const AHEAD_BYTES_MAX: u64 = 1 << 20;
+static ZEROS: [u8; AHEAD_BYTES_MAX as usize] = [0; AHEAD_BYTES_MAX as usize];
+
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub stream: StreamName,
@@ -85,6 +90,8 @@ pub(crate) struct Writer {
     pub salt: u64,
     /// Bytes in the file, synced or not.
     pub written: u64,
+    /// Where the zeros end that were written ahead of them.
+    ahead: u64,
     /// What follows them.
     pub buffer: Vec<u8>,
     /// The offset of the next record.
@@ -103,7 +110,8 @@ impl Writer {
     /// Goes on writing a segment whose `written` bytes are all synced.
     pub fn new(segment: Arc<Segment>, file: Arc<File>, salt: u64, written: u64, next: u64, marked: bool) -> Self {
         let (buffer, failed, slot) = (Vec::new(), None, None);
-        Self { segment, file, salt, written, buffer, next, durable: next, marked, failed, slot }
+        let ahead = written;
+        Self { segment, file, salt, written, ahead, buffer, next, durable: next, marked, failed, slot }
     }
 
     fn position(&self) -> u64 {
@@ -132,6 +140,27 @@ impl Writer {
         self.marked &= self.buffer.is_empty();
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        if self.written > self.ahead {
+            self.write_ahead();
+        }
+        Ok(())
+    }
+
+    fn write_ahead(&mut self) {
+        let zeros = &ZEROS[..self.written.min(AHEAD_BYTES_MAX) as usize];
+        // A disk that has no room for them may have room for records.
+        self.ahead = match self.file.write_all_at(zeros, self.written) {
+            Ok(()) => self.written + zeros.len() as u64,
+            Err(_) => self.written,
+        };
+    }
+
+    /// Lets the file end with its last frame, durably.
+    fn trim(&mut self) -> Result<(), StreamError> {
+        let trimmed = self.file.set_len(self.written).and_then(|()| self.file.sync_all());
+        self.mind(trimmed)?;
+        self.ahead = self.written;
+        self.durable = self.next;
         Ok(())
     }
 
@@ -176,7 +205,7 @@ impl Shard {
     /// Seals the current segment, which is durable from then on, and starts the next.
     fn roll(&self, writer: &mut Writer) -> Result<(), StreamError> {
         writer.write()?;
-        writer.sync()?;
+        writer.trim()?;
         let base = writer.next;
         let created = segment::create_file(&self.directory, self.number, base)
             .and_then(|made| sync_directory(&self.directory).map(|()| made));
@@ -240,7 +269,7 @@ impl Shard {
             return;
         }
         writer.buffer = mark(writer.next, writer.salt).to_vec();
-        if writer.write().and_then(|()| writer.sync()).is_ok() {
+        if writer.write().and_then(|()| writer.trim()).is_ok() {
             writer.marked = true;
         }
     }
