@@ -81,9 +81,7 @@ pub enum FleetChange {
         deprecate: bool,
     },
     /// Refused unless it is deprecated and no thing has it.
-    DeleteType {
-        name: String,
-    },
+    DeleteType(String),
 
     /// Answers `Group`.
     CreateGroup {
@@ -168,9 +166,7 @@ pub enum FleetChange {
         template: Option<Option<String>>,
     },
     /// Refused while it is active; certificates that it issued stay.
-    DeleteAuthority {
-        authority: CertificateId,
-    },
+    DeleteAuthority(CertificateId),
 
     /// Answers `Policy`.
     CreatePolicy {
@@ -194,26 +190,12 @@ pub enum FleetChange {
         version: u32,
     },
     /// Refused while it is attached or has other versions than the one in force.
-    DeletePolicy {
-        name: String,
-    },
+    DeletePolicy(String),
 
-    AttachPolicy {
-        policy: String,
-        target: PolicyTarget,
-    },
-    DetachPolicy {
-        policy: String,
-        target: PolicyTarget,
-    },
-    AttachPrincipal {
-        thing: ThingName,
-        certificate: CertificateId,
-    },
-    DetachPrincipal {
-        thing: ThingName,
-        certificate: CertificateId,
-    },
+    AttachPolicy(String, PolicyTarget),
+    DetachPolicy(String, PolicyTarget),
+    AttachPrincipal(ThingName, CertificateId),
+    DetachPrincipal(ThingName, CertificateId),
 
     /// Tags to set, and keys of tags to remove.
     Tag {

@@ -25,7 +25,7 @@ pub fn answer(request: &Request<'_>, name: &str) -> Option<Result<Answer, AwsErr
         "ListCACertificates" => list_ca(request),
         "UpdateCACertificate" => update_ca(request),
         "DeleteCACertificate" => {
-            request.certificate().and_then(|authority| request.done(FleetChange::DeleteAuthority { authority }))
+            request.certificate().and_then(|authority| request.done(FleetChange::DeleteAuthority(authority)))
         }
         "GetRegistrationCode" => code(request),
         "DeleteRegistrationCode" => request.done(FleetChange::DeleteRegistrationCode),

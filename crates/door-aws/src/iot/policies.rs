@@ -18,7 +18,7 @@ pub fn answer(request: &Request<'_>, name: &str) -> Option<Result<Answer, AwsErr
         "CreatePolicy" => create(request),
         "GetPolicy" => get(request),
         "ListPolicies" => list(request),
-        "DeletePolicy" => request.done(FleetChange::DeletePolicy { name: policy() }),
+        "DeletePolicy" => request.done(FleetChange::DeletePolicy(policy())),
         "CreatePolicyVersion" => create_version(request),
         "ListPolicyVersions" => versions(request),
         "GetPolicyVersion" => get_version(request),
@@ -159,8 +159,8 @@ fn body_target(request: &Request<'_>) -> Result<PolicyTarget, AwsError> {
 fn attach(request: &Request<'_>, name: &str, target: PolicyTarget) -> Result<Answer, AwsError> {
     let policy = request.part(0).to_owned();
     request.done(match name {
-        "AttachPolicy" | "AttachPrincipalPolicy" => FleetChange::AttachPolicy { policy, target },
-        _ => FleetChange::DetachPolicy { policy, target },
+        "AttachPolicy" | "AttachPrincipalPolicy" => FleetChange::AttachPolicy(policy, target),
+        _ => FleetChange::DetachPolicy(policy, target),
     })
 }
 

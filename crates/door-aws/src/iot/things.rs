@@ -25,7 +25,7 @@ pub fn answer(request: &Request<'_>, name: &str) -> Option<Result<Answer, AwsErr
         "DescribeThingType" => describe_type(request),
         "ListThingTypes" => list_types(request),
         "DeprecateThingType" => deprecate(request),
-        "DeleteThingType" => request.done(FleetChange::DeleteType { name: request.part(0).to_owned() }),
+        "DeleteThingType" => request.done(FleetChange::DeleteType(request.part(0).to_owned())),
         _ => return None,
     })
 }
@@ -118,8 +118,8 @@ fn attach(request: &Request<'_>, name: &str) -> Result<Answer, AwsError> {
     let thing = request.thing()?;
     let certificate = principal(request.call.header("x-amzn-principal"))?;
     request.done(match name {
-        "AttachThingPrincipal" => FleetChange::AttachPrincipal { thing, certificate },
-        _ => FleetChange::DetachPrincipal { thing, certificate },
+        "AttachThingPrincipal" => FleetChange::AttachPrincipal(thing, certificate),
+        _ => FleetChange::DetachPrincipal(thing, certificate),
     })
 }
 

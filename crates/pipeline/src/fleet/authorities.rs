@@ -32,7 +32,7 @@ pub fn decide(fleet: &FleetView, now: Timestamp, change: FleetChange) -> Decided
             ca.version += 1;
             answer(ca)
         }
-        FleetChange::DeleteAuthority { authority } => {
+        FleetChange::DeleteAuthority(authority) => {
             if find(&fleet.authorities, "CA certificate", &authority)?.active {
                 let message = format!("CA certificate {authority} is ACTIVE: make it INACTIVE before deleting it");
                 return refuse(Kind::CertificateState, message);

@@ -93,13 +93,13 @@ impl PipelineFleet {
             }
             C::UpdateThing(update) => things::update(fleet, update),
             C::DeleteThing { thing, expected_version } => things::delete(fleet, &thing, expected_version),
-            C::AttachPrincipal { thing, certificate } => things::attach(fleet, &thing, &certificate),
-            C::DetachPrincipal { thing, certificate } => things::detach(fleet, &thing, &certificate),
+            C::AttachPrincipal(thing, certificate) => things::attach(fleet, &thing, &certificate),
+            C::DetachPrincipal(thing, certificate) => things::detach(fleet, &thing, &certificate),
             C::CreateType { name, description, searchable, tags } => {
                 things::create_type(fleet, now, name, description, searchable, tags)
             }
             C::DeprecateType { name, deprecate } => things::deprecate_type(fleet, now, &name, deprecate),
-            C::DeleteType { name } => things::delete_type(fleet, &name),
+            C::DeleteType(name) => things::delete_type(fleet, &name),
             C::CreateGroup { .. }
             | C::UpdateGroup { .. }
             | C::DeleteGroup { .. }

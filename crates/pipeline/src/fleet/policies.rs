@@ -45,8 +45,8 @@ pub fn decide(fleet: &FleetView, now: Timestamp, change: FleetChange) -> Decided
             policy.versions.remove(&version);
             Ok((vec![Change::Policy(policy)], FleetAnswer::Done))
         }
-        FleetChange::DeletePolicy { name } => delete(fleet, &name),
-        FleetChange::AttachPolicy { policy, target } => {
+        FleetChange::DeletePolicy(name) => delete(fleet, &name),
+        FleetChange::AttachPolicy(policy, target) => {
             find(&fleet.policies, "policy", &policy)?;
             retarget(fleet, &target, |policies| {
                 if policies.contains(&policy) {
@@ -60,7 +60,7 @@ pub fn decide(fleet: &FleetView, now: Timestamp, change: FleetChange) -> Decided
                 Ok(true)
             })
         }
-        FleetChange::DetachPolicy { policy, target } => {
+        FleetChange::DetachPolicy(policy, target) => {
             find(&fleet.policies, "policy", &policy)?;
             retarget(fleet, &target, |policies| {
                 policies.retain(|attached| *attached != policy);

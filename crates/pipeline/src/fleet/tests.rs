@@ -122,7 +122,7 @@ fn types_go_in_the_order_that_aws_wants() {
         attributes: map(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]),
     };
     fleet.done(of_type("p1"));
-    let delete = || FleetChange::DeleteType { name: "pump".into() };
+    let delete = || FleetChange::DeleteType("pump".into());
     assert_eq!(fleet.refused(delete()), Kind::Invalid, "not deprecated");
     fleet.done(FleetChange::DeprecateType { name: "pump".into(), deprecate: true });
     assert_eq!(fleet.refused(of_type("p2")), Kind::Invalid);
@@ -155,8 +155,8 @@ fn certificates_policies_and_things_let_go_of_each_other_first() {
     assert_eq!(fleet.refused(policy(ALLOW)), Kind::AlreadyExists);
     let target = PolicyTarget::Certificate(id.clone());
     for _ in 0..2 {
-        fleet.done(FleetChange::AttachPolicy { policy: "p".into(), target: target.clone() });
-        fleet.done(FleetChange::AttachPrincipal { thing: name("t1-a"), certificate: id.clone() });
+        fleet.done(FleetChange::AttachPolicy("p".into(), target.clone()));
+        fleet.done(FleetChange::AttachPrincipal(name("t1-a"), id.clone()));
     }
     assert_eq!(fleet.view().certificates[&id].policies, ["p"]);
     assert!(fleet.registry.state().policy("p").is_some());
@@ -164,18 +164,18 @@ fn certificates_policies_and_things_let_go_of_each_other_first() {
     let delete = |force| FleetChange::DeleteCertificate { certificate: id.clone(), force };
     let status = |status| FleetChange::SetCertificateStatus { certificate: id.clone(), status };
     assert_eq!(fleet.refused(FleetChange::DeleteThing { thing: name("t1-a"), expected_version: None }), Kind::Invalid);
-    assert_eq!(fleet.refused(FleetChange::DeletePolicy { name: "p".into() }), Kind::DeleteConflict);
+    assert_eq!(fleet.refused(FleetChange::DeletePolicy("p".into())), Kind::DeleteConflict);
     assert_eq!(fleet.refused(delete(true)), Kind::CertificateState);
     assert_eq!(fleet.refused(status(CertificateStatus::Pending)), Kind::Invalid);
     fleet.done(status(CertificateStatus::Revoked));
     assert_eq!(fleet.refused(status(CertificateStatus::Active)), Kind::CertificateState);
     assert_eq!(fleet.refused(delete(true)), Kind::DeleteConflict, "attached to a thing");
-    let detach = || FleetChange::DetachPrincipal { thing: name("t1-a"), certificate: id.clone() };
+    let detach = || FleetChange::DetachPrincipal(name("t1-a"), id.clone());
     fleet.done(detach());
     assert_eq!(fleet.refused(detach()), Kind::NotFound);
     assert_eq!(fleet.refused(delete(false)), Kind::DeleteConflict, "has a policy");
     fleet.done(delete(true));
-    fleet.done(FleetChange::DeletePolicy { name: "p".into() });
+    fleet.done(FleetChange::DeletePolicy("p".into()));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn five_versions_and_no_more() {
         FleetAnswer::PolicyVersion { version, policy } => assert_eq!((version, policy.default), (6, 6)),
         _ => unreachable!("a version is what is made"),
     }
-    assert_eq!(fleet.refused(FleetChange::DeletePolicy { name: "p".into() }), Kind::DeleteConflict);
+    assert_eq!(fleet.refused(FleetChange::DeletePolicy("p".into())), Kind::DeleteConflict);
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn authorities_prove_their_key_and_vouch_for_what_they_signed() {
     assert_eq!((made.status, made.authority.as_ref()), (CertificateStatus::Active, Some(&authority)));
     let again = FleetChange::RegisterCertificateWithoutCa { pem: made.pem.clone().unwrap(), status: made.status };
     assert_eq!(fleet.refused(again), Kind::AlreadyExists);
-    let delete = || FleetChange::DeleteAuthority { authority: authority.clone() };
+    let delete = || FleetChange::DeleteAuthority(authority.clone());
     assert_eq!(fleet.refused(delete()), Kind::CertificateState);
     fleet.done(update(false));
     fleet.done(delete());
