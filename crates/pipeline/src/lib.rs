@@ -15,6 +15,7 @@ pub mod function;
 pub mod ingest;
 pub mod live;
 pub mod logs;
+pub mod model;
 pub mod policy;
 mod provisioning;
 pub mod put;

@@ -1,7 +1,8 @@
-//! The scoring functions: `score-telemetry-<tenant>`, one for each tenant, made by the platform.
+//! What scores when it is asked: the functions `score-telemetry-<tenant>`, made by the platform, and trained models.
 
 use crate::{ScoredReading, TenantId, Timestamp};
 use serde::Serialize;
+use std::{io::Read, sync::Arc};
 
 /// Blocking: never call it from an async thread.
 pub trait Functions: Send + Sync {
@@ -30,4 +31,17 @@ pub enum FunctionError {
     /// Something below failed.
     #[error("{0}")]
     Internal(String),
+}
+
+/// Blocking: never call it from an async thread.
+pub trait Models: Send + Sync {
+    /// Reads an archive with a model file, within bounds. `Err`: what was found, and what is expected.
+    fn open(&self, archive: &mut dyn Read) -> Result<Arc<dyn Model>, String>;
+}
+
+pub trait Model: Send + Sync {
+    /// Numbers of a point.
+    fn features(&self) -> usize;
+    /// Of a point of so many finite numbers: how unusual it is.
+    fn score(&self, point: &[f64]) -> f64;
 }

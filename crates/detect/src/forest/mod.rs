@@ -8,6 +8,7 @@
 
 mod cut_forest;
 mod ensemble;
+mod model_file;
 mod points;
 mod tree;
 
@@ -17,6 +18,7 @@ use crate::tail::{TAIL_NEEDED, Tail};
 pub use cut_forest::{FEATURES_MAX, ParameterError, Parameters, RandomCutForest};
 use ensemble::{Ensemble, Plan, Sighting};
 use kilter_core::Direction;
+pub use model_file::MODEL_BYTES_MAX;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
