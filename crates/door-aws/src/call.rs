@@ -109,6 +109,11 @@ pub trait Service: Send + Sync {
         default_access(self.name(), call)
     }
 
+    /// What the call needs beside [`Service::access`].
+    fn further_access(&self, _call: &Call) -> Option<Access> {
+        None
+    }
+
     /// Whether the request may come without a signature (a confirmation's token stands for it).
     fn anonymous(&self, _call: &Call) -> bool {
         false

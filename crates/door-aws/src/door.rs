@@ -114,6 +114,9 @@ impl Door {
                 check_body(&parts, &signed, &key, &bytes)?;
                 let call = Call { body: bytes, ..call };
                 allow(&key, service.access(&call), seen)?;
+                if let Some(further) = service.further_access(&call) {
+                    allow(&key, further, seen)?;
+                }
                 Ok(render(service.call(&call).await?, seen.protocol))
             }
             None => {

@@ -18,6 +18,7 @@ pub mod policy;
 pub mod protocol;
 pub mod rest;
 pub mod s3;
+pub mod sagemaker;
 pub mod server;
 pub mod services;
 pub mod sigv4;

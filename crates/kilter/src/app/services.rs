@@ -17,12 +17,15 @@ use kilter_door_aws::{
     kinesis::{Kinesis, KinesisPorts},
     lambda::LambdaService,
     logs::LogsService,
+    sagemaker::{Sagemaker, SagemakerPorts, SagemakerRuntime},
     sitewise::Sitewise,
     sns::{Sns, SnsParts, SnsService},
     sts::Sts,
 };
 use kilter_door_mqtt::MqttDoor;
-use kilter_pipeline::{consumer::ConfigFor, fleet::PipelineFleet, function::ScoringFunctions, put::PipelinePut};
+use kilter_pipeline::{
+    consumer::ConfigFor, fleet::PipelineFleet, function::ScoringFunctions, model::ModelArchives, put::PipelinePut,
+};
 use std::sync::Arc;
 
 /// Services that carry out rules' actions. They are there before the devices' door, which at its start hands on again
@@ -57,12 +60,12 @@ impl Node {
         targets: Targets,
         deliver: &Arc<dyn Deliver>,
     ) -> anyhow::Result<Arc<Door>> {
-        let services = self.aws_services(config, targets, deliver);
+        let services = self.aws_services(config, targets, deliver)?;
         Ok(Arc::new(Door::new(aws::state(config, services, self.clock.clone())?)))
     }
 
     /// One line per service.
-    fn aws_services(&self, config: &Config, targets: Targets, deliver: &Arc<dyn Deliver>) -> Services {
+    fn aws_services(&self, config: &Config, targets: Targets, deliver: &Arc<dyn Deliver>) -> anyhow::Result<Services> {
         let (iot, iot_data) = aws::iot(&self.control, self.fleet(), deliver.clone(), config);
         let kinesis = KinesisPorts {
             stream: self.stream.clone(),
@@ -70,7 +73,8 @@ impl Node {
             resources: self.control.resources.clone(),
             table: self.table.clone(),
         };
-        Services::default()
+        let sagemaker = self.sagemaker()?;
+        Ok(Services::default()
             .with(Sts)
             .with(targets.dynamodb)
             .with(targets.sitewise)
@@ -81,7 +85,9 @@ impl Node {
             .with(targets.sns)
             .with(LogsService { logs: self.log_groups.clone() })
             .with(self.functions(config))
-            .with_streaming(S3::new(self.objects.clone()))
+            .with(SagemakerRuntime::new(sagemaker.clone()))
+            .with(sagemaker)
+            .with_streaming(S3::new(self.objects.clone())))
     }
 
     pub(super) fn fleet(&self) -> Arc<PipelineFleet> {
@@ -129,6 +135,16 @@ impl Node {
         self.ingest.rules.add_target(Arc::new(sns.clone()));
         self.ingest.rules.add_target(post);
         Ok(sns)
+    }
+
+    fn sagemaker(&self) -> anyhow::Result<Sagemaker> {
+        let ports = SagemakerPorts {
+            table: self.table.clone(),
+            objects: self.objects.clone(),
+            models: Arc::new(ModelArchives),
+            clock: self.clock.clone(),
+        };
+        Sagemaker::open(ports).context("the endpoints cannot be read")
     }
 
     fn functions(&self, config: &Config) -> LambdaService {

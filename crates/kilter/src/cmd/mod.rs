@@ -12,6 +12,7 @@ mod detect;
 mod doctor;
 mod env;
 mod ledger;
+mod model;
 mod policy;
 mod publisher;
 mod recording;
@@ -48,6 +49,8 @@ enum Command {
     Cert(cert::Command),
     #[command(subcommand)]
     Policy(policy::Command),
+    #[command(subcommand)]
+    Model(model::Command),
     Replay(replay::Args),
     Detect(detect::Args),
     #[command(subcommand)]
@@ -79,6 +82,7 @@ impl Cli {
             Command::Thing(command) => thing::run(&shared, command).await?,
             Command::Cert(command) => cert::run(&shared, command).await?,
             Command::Policy(command) => return policy::run(&shared, command).await,
+            Command::Model(command) => model::run(&shared, command).await?,
             Command::Replay(args) => replay::run(&shared, args).await?,
             Command::Detect(args) => detect::run(&shared, args).await?,
             Command::Anomalies(command) => anomalies::run(&shared, command).await?,

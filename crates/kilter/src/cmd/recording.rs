@@ -14,7 +14,7 @@ use std::{
 /// Columns of labelled benchmark files that tell the answer.
 pub const LABEL_COLUMNS: &str = "anomaly,changepoint,label,is_anomaly";
 /// Names of a time column, where nobody has said which one it is.
-const TIME_COLUMNS: [&str; 5] = ["ts", "timestamp", "time", "datetime", "date"];
+pub(super) const TIME_COLUMNS: [&str; 5] = ["ts", "timestamp", "time", "datetime", "date"];
 /// The first bytes of a gzip file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -106,11 +106,11 @@ impl Recording {
     }
 }
 
-fn unreadable(path: &Path, why: &str) -> Coded {
+pub(super) fn unreadable(path: &Path, why: &str) -> Coded {
     Coded::new(Code::InputUnreadable, format!("{} cannot be used: {why}", path.display()))
 }
 
-fn row_error(error: &csv::Error) -> String {
+pub(super) fn row_error(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::UnequalLengths { pos: Some(pos), expected_len, len } => {
             format!("line {}: {len} cells instead of the {expected_len} of the header", pos.line())
@@ -120,7 +120,7 @@ fn row_error(error: &csv::Error) -> String {
 }
 
 /// Gzip is recognised by its first bytes, whatever the file is called.
-fn open_text(path: &Path) -> std::io::Result<BufReader<Box<dyn Read + Send>>> {
+pub(super) fn open_text(path: &Path) -> std::io::Result<BufReader<Box<dyn Read + Send>>> {
     let mut file = BufReader::new(File::open(path)?);
     let gzip = file.fill_buf()?.starts_with(&GZIP_MAGIC);
     let text: Box<dyn Read + Send> = if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
@@ -128,7 +128,7 @@ fn open_text(path: &Path) -> std::io::Result<BufReader<Box<dyn Read + Send>>> {
 }
 
 /// The separator that the first line has more of.
-fn delimiter(start: &[u8]) -> u8 {
+pub(super) fn delimiter(start: &[u8]) -> u8 {
     let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let count = |wanted: u8| line.iter().filter(|byte| **byte == wanted).count();
     if count(b';') > count(b',') { b';' } else { b',' }

@@ -32,6 +32,7 @@ fn boto3_finds_every_service_as_it_should_be() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/blackbox/python/aws/run.py");
     let mut command = Command::new(python);
     command.arg(script).envs(environment(&installation)).env("KILTER_CERTIFICATES", installation.certificates());
+    command.env("KILTER_PROGRAM", env!("CARGO_BIN_EXE_kilter"));
     // To try one service: KILTER_AWS_TESTS="kinesis s3".
     command.args(std::env::var("KILTER_AWS_TESTS").unwrap_or_default().split_whitespace());
     let output = command.output().unwrap();

@@ -1,0 +1,77 @@
+//! Tags of models, endpoint configurations and endpoints, by their ARNs.
+
+use super::{
+    Inner, Result,
+    input::{Input, Tags, constraint, missing, within_limit},
+    not_found,
+    store::{Config, Endpoint, Kept, Model},
+};
+use serde_json::{Value, json};
+
+const PAGE_MIN: usize = 50;
+
+fn changed<T: Kept>(inner: &Inner, arn: &str, name: &str, change: impl FnOnce(&mut Tags) -> bool) -> Result<Tags> {
+    let _alone = inner.changes();
+    let mut kept: T = inner.store.get(name)?.ok_or_else(|| not_found(T::WORDS, arn))?;
+    let changed = change(kept.tags());
+    within_limit(kept.tags())?;
+    if changed {
+        inner.store.save(&kept)?;
+    }
+    Ok(std::mem::take(kept.tags()))
+}
+
+/// Changes the tags of what an ARN names; `change` says whether it did. Answers them.
+pub fn change(inner: &Inner, input: &Input<'_>, change: impl FnOnce(&mut Tags) -> bool) -> Result<Tags> {
+    let arn = input.text("ResourceArn")?.ok_or_else(|| missing("ResourceArn"))?;
+    let own = input.call.arn("sagemaker", "");
+    match arn.strip_prefix(&own).and_then(|resource| resource.split_once('/')) {
+        Some((Model::KIND, name)) => changed::<Model>(inner, arn, name, change),
+        Some((Config::KIND, name)) => changed::<Config>(inner, arn, name, change),
+        Some((Endpoint::KIND, name)) => changed::<Endpoint>(inner, arn, name, change),
+        _ => {
+            let rule = format!("be an ARN that begins with {own} and names a model, an endpoint-config or an endpoint");
+            Err(constraint(arn, "ResourceArn", &rule))
+        }
+    }
+}
+
+fn shown<'t>(tags: impl Iterator<Item = (&'t String, &'t String)>) -> Vec<Value> {
+    tags.map(|(key, value)| json!({"Key": key, "Value": value})).collect()
+}
+
+pub fn add(inner: &Inner, input: &Input<'_>) -> Result<Value> {
+    let given = input.tags()?;
+    if given.is_empty() {
+        return Err(missing("Tags"));
+    }
+    let tags = change(inner, input, |tags| {
+        tags.extend(given);
+        true
+    })?;
+    Ok(json!({ "Tags": shown(tags.iter()) }))
+}
+
+pub fn delete(inner: &Inner, input: &Input<'_>) -> Result<Value> {
+    let keys = input.list("TagKeys")?;
+    if keys.is_empty() {
+        return Err(missing("TagKeys"));
+    }
+    change(inner, input, |tags| {
+        tags.retain(|key, _| !keys.iter().any(|gone| gone == key.as_str()));
+        true
+    })?;
+    Ok(json!({}))
+}
+
+pub fn list(inner: &Inner, input: &Input<'_>) -> Result<Value> {
+    let most = input.whole("MaxResults", PAGE_MIN, usize::from(u16::MAX), PAGE_MIN)?;
+    let after = input.text("NextToken")?.unwrap_or_default();
+    let tags = change(inner, input, |_| false)?;
+    let rest: Vec<(&String, &String)> = tags.iter().filter(|(key, _)| key.as_str() > after).collect();
+    let mut answer = json!({ "Tags": shown(rest.iter().copied().take(most)) });
+    if let Some((last, _)) = rest.get(most - 1).filter(|_| rest.len() > most) {
+        answer["NextToken"] = last.as_str().into();
+    }
+    Ok(answer)
+}
