@@ -11,7 +11,7 @@ const ELEMENTS_MAX: usize = 100_000;
 pub(crate) const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Element {
+pub struct Element {
     pub name: String,
     pub text: String,
     pub children: Vec<Element>,
@@ -70,7 +70,7 @@ impl Element {
 }
 
 /// `None` for what is no document of ours.
-pub(crate) fn parse(bytes: &[u8]) -> Option<Element> {
+pub fn parse(bytes: &[u8]) -> Option<Element> {
     let mut reader = Reader::from_reader(bytes);
     reader.config_mut().trim_text(false);
     let (mut open, mut root, mut count): (Vec<Element>, Option<Element>, usize) = (Vec::new(), None, 0);
