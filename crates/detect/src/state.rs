@@ -4,7 +4,7 @@ use crate::scorer::State;
 use crate::{ScorerConfig, StateError, ThingScorer};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Of the layout below; another layout gets another number.
+/// Of the layout below; another layout gets another number, and states of its own in `tests/states.rs`.
 const VERSION: u8 = 3;
 const CHECKSUM_BYTES: usize = 4;
 
