@@ -32,6 +32,8 @@ const LEFT_BEHIND: f64 = 1e6;
 /// … for so many readings was led astray by a glitch and would take very long to come back.
 const LEFT_BEHIND_AFTER: u16 = 256;
 
+/// Exponentially weighted levels (Roberts 1959), residuals against the one and sums (Page 1954) against the other, each
+/// judged by a peaks-over-threshold tail (Hosking and Wallis 1987).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cusum {
     short: Level,

@@ -16,6 +16,7 @@ const STUTTER: f64 = 3.0;
 const DECLINE: f64 = 2.0;
 const WEEK_SECONDS: f64 = 7.0 * 86_400.0;
 
+/// Silences in the usual interval, judged by a peaks-over-threshold tail (Hosking and Wallis 1987) of the thing's own.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Gap {
     last: Option<Timestamp>,

@@ -21,6 +21,7 @@ mod signals;
 mod state;
 pub mod stuck;
 mod tail;
+pub mod vibration;
 pub mod windows;
 pub mod yardstick;
 

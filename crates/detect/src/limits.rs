@@ -6,7 +6,7 @@ use crate::detector::{Detector, Input, Part, Reaction};
 use kilter_core::{Direction, Score};
 use serde::{Deserialize, Serialize};
 
-/// Outside the range is [`Score::MAX`] from the first reading on; inside says nothing (score 0).
+/// No paper: a comparison. Outside the range is [`Score::MAX`] from the first reading on; inside says nothing (score 0).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LimitsDetector {
     limits: Limits,

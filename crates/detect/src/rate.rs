@@ -14,6 +14,7 @@ const SCALE_MEMORY: f32 = 512.0;
 /// Largest rate in scales: enough to rank anything.
 const RATE_MAX: f64 = 1e6;
 
+/// Rates in their running mean, judged by a peaks-over-threshold tail (Hosking and Wallis 1987).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     last: Option<(Timestamp, f64)>,

@@ -4,6 +4,7 @@ use crate::blend::CHANNELS;
 use crate::catalog::THING_DETECTORS;
 use crate::context::{Maintenance, OffState, Tolerance};
 use crate::detector::{Reaction, Slot};
+use crate::vibration::Bearing;
 use kilter_core::{AlertBudget, Cause, Score, Timestamp, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub struct ScorerConfig {
     pub tolerances: BTreeMap<Box<str>, Tolerance>,
     pub maintenance: Vec<Maintenance>,
     pub off: Option<OffState>,
+    /// Rolling bearings, by the name of the waveform in which they are heard.
+    pub bearings: BTreeMap<Box<str>, Bearing>,
 }
 
 /// Readings that count as commissioning where nobody has said how many are.

@@ -14,6 +14,7 @@ const SHORT_RUN: u32 = 4;
 /// Of a signal that never had a longer run, the chance of one of length r is taken to fall with r to this power.
 const DECLINE: f64 = 2.0;
 
+/// Runs of one value, judged by a peaks-over-threshold tail (Hosking and Wallis 1987) of the signal's own runs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Stuck {
     last: Option<f64>,

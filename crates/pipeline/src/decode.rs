@@ -1,7 +1,11 @@
 //! From a telemetry payload to readings (contract §4). A payload that cannot be used whole is refused whole, with
 //! a reason its owner can act on; every outcome is listed in `docs/guide/input.md`.
 
+mod samples;
+
 use kilter_core::{Reading, Timestamp};
+use kilter_detect::vibration::{WAVEFORMS_MAX, Waveform};
+use samples::Samples;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -16,8 +20,21 @@ pub const EVENT_TIME_MIN: Timestamp = Timestamp::from_seconds(946_684_800);
 /// A reason is for reading, and it quotes input.
 const REASON_CHARS_MAX: usize = 300;
 
+/// A reading, and the waveforms that came with it, sorted by name, each name once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    pub reading: Reading,
+    pub waveforms: Vec<(Box<str>, Waveform)>,
+}
+
+impl From<Reading> for Decoded {
+    fn from(reading: Reading) -> Self {
+        Self { reading, waveforms: Vec::new() }
+    }
+}
+
 /// Decodes a payload that arrived at `arrival`. `Err` is the reason for its rejection.
-pub fn decode(payload: &[u8], arrival: Timestamp) -> Result<Vec<Reading>, Box<str>> {
+pub fn decode(payload: &[u8], arrival: Timestamp) -> Result<Vec<Decoded>, Box<str>> {
     if payload.is_empty() {
         return Err("the payload is empty".into());
     }
@@ -49,6 +66,8 @@ fn shorten(reason: &str) -> Box<str> {
 #[derive(Default)]
 struct Flat {
     signals: Vec<(Box<str>, f64)>,
+    /// By name, with `rate_hz`.
+    waveforms: Vec<(Box<str>, f64, Samples)>,
     /// By precedence: `ts`, `timestamp`, `time`.
     times: [Option<Result<Timestamp, String>>; 3],
 }
@@ -71,10 +90,12 @@ fn event_time(times: [Option<Result<Timestamp, String>>; 3], arrival: Timestamp)
     }
 }
 
+/// In an object with this array of numbers and a `rate_hz`, the array is a waveform.
+const SAMPLES_FIELD: &str = "samples";
 const TIME_FIELDS: [&str; 3] = ["ts", "timestamp", "time"];
 
 impl Flat {
-    fn into_reading(mut self, arrival: Timestamp) -> Result<Reading, String> {
+    fn into_reading(mut self, arrival: Timestamp) -> Result<Decoded, String> {
         let event_time = event_time(self.times, arrival)?;
         if event_time > arrival.plus_seconds(AHEAD_SECONDS_MAX) {
             return Err(format!(
@@ -84,9 +105,10 @@ impl Flat {
         if event_time < EVENT_TIME_MIN {
             return Err(format!("its time {event_time} is before {EVENT_TIME_MIN}: the device's clock is not set"));
         }
-        if self.signals.is_empty() {
+        if self.signals.is_empty() && self.waveforms.is_empty() {
             return Err("it has no numeric field".to_owned());
         }
+        let waveforms = waveforms(self.waveforms)?;
         // Stable, so that of equal names the last one given stands last and wins.
         self.signals.sort_by(|a, b| a.0.cmp(&b.0));
         let mut signals: Vec<(Box<str>, f64)> = Vec::with_capacity(self.signals.len());
@@ -96,8 +118,33 @@ impl Flat {
                 _ => signals.push((name, value)),
             }
         }
-        Ok(Reading { event_time, signals })
+        Ok(Decoded { reading: Reading { event_time, signals }, waveforms })
     }
+
+    /// An object had samples. Where it had a `rate_hz` as well, among the signals from `began` on, it is a waveform.
+    fn sampled(&mut self, name: &str, began: usize, samples: Samples) {
+        let is_rate = |signal: &str| signal.strip_prefix(name) == Some(".rate_hz");
+        let (rates, others): (Vec<_>, Vec<_>) = self.signals.drain(began..).partition(|(signal, _)| is_rate(signal));
+        self.signals.extend(others);
+        if let Some((_, rate_hz)) = rates.last() {
+            self.waveforms.push((name.into(), *rate_hz, samples));
+        }
+    }
+}
+
+/// Of equal names the last one counts.
+fn waveforms(mut sampled: Vec<(Box<str>, f64, Samples)>) -> Result<Vec<(Box<str>, Waveform)>, String> {
+    sampled.reverse();
+    sampled.sort_by(|a, b| a.0.cmp(&b.0));
+    sampled.dedup_by(|later, kept| later.0 == kept.0);
+    if sampled.len() > WAVEFORMS_MAX {
+        return Err(format!("it has {} waveforms, and may have {WAVEFORMS_MAX}", sampled.len()));
+    }
+    let made = sampled.into_iter().map(|(name, rate_hz, samples)| match samples.into_waveform(rate_hz) {
+        Ok(waveform) => Ok((name, waveform)),
+        Err(why) => Err(format!("its waveform {name} {why}")),
+    });
+    made.collect()
 }
 
 /// Epoch seconds, milliseconds or nanoseconds, told apart by size: the three ranges do not meet for any date
@@ -192,15 +239,21 @@ impl<'de> Visitor<'de> for Object<'_> {
         if self.depth > DEPTH_MAX {
             return Err(A::Error::custom(format!("objects are nested deeper than {DEPTH_MAX}")));
         }
-        let length = self.prefix.len();
+        let (length, began) = (self.prefix.len(), self.flat.signals.len());
+        let mut samples = None;
         while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             if length > 0 {
                 self.prefix.push('.');
             }
             self.prefix.push_str(&name);
             let time = if self.depth == 1 { TIME_FIELDS.iter().position(|f| *f == name) } else { None };
-            map.next_value_seed(Field { flat: self.flat, name: self.prefix, depth: self.depth, time })?;
+            let place = (self.depth > 1 && name == SAMPLES_FIELD).then_some(&mut samples);
+            let (depth, name) = (self.depth, &mut *self.prefix);
+            map.next_value_seed(Field { flat: self.flat, name, depth, time, samples: place })?;
             self.prefix.truncate(length);
+        }
+        if let Some(samples) = samples {
+            self.flat.sampled(self.prefix, began, samples);
         }
         Ok(())
     }
@@ -213,6 +266,8 @@ struct Field<'a> {
     depth: usize,
     /// Index into [`TIME_FIELDS`] where the field is the payload's time.
     time: Option<usize>,
+    /// Where an array goes that may be a waveform's.
+    samples: Option<&'a mut Option<Samples>>,
 }
 
 impl Field<'_> {
@@ -272,8 +327,11 @@ impl<'de> Visitor<'de> for Field<'_> {
         Ok(())
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        self.not_a_time("an array")
+        match self.samples {
+            Some(place) => *place = Some(Samples::take(seq)?),
+            None => while seq.next_element::<IgnoredAny>()?.is_some() {},
+        }
+        Field { samples: None, ..self }.not_a_time("an array")
     }
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         if let Some(index) = self.time {
@@ -291,9 +349,14 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
     fn one(payload: &str) -> Reading {
-        let mut readings = decode(payload.as_bytes(), NOW).unwrap();
-        assert_eq!(readings.len(), 1, "{payload}");
-        readings.remove(0)
+        let decoded = only(payload);
+        assert!(decoded.waveforms.is_empty(), "{payload}");
+        decoded.reading
+    }
+    fn only(payload: &str) -> Decoded {
+        let mut all = decode(payload.as_bytes(), NOW).unwrap();
+        assert_eq!(all.len(), 1, "{payload}");
+        all.remove(0)
     }
     fn refused(payload: &[u8]) -> String {
         decode(payload, NOW).unwrap_err().into()
@@ -305,6 +368,67 @@ mod tests {
         let expected: Vec<(Box<str>, f64)> = vec![("a.x.deep".into(), 1.0), ("a.y".into(), 1.5), ("b".into(), 3.0)];
         assert_eq!(r.signals, expected);
         assert_eq!(r.event_time, NOW);
+    }
+
+    fn samples(count: usize) -> String {
+        (0..count).map(|i| format!("{}", i % 7)).collect::<Vec<_>>().join(",")
+    }
+
+    #[test]
+    fn samples_with_a_rate_are_a_waveform() {
+        let s = samples(64);
+        let decoded = only(&format!(
+            r#"{{"a":1,"rig":{{"de":{{"rpm":1800,"samples":[{s}],"rate_hz":12000}},"b":2}},"x":{{"rate_hz":8000,"samples":[{s}]}}}}"#
+        ));
+        let names: Vec<&str> = decoded.reading.signals.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["a", "rig.b", "rig.de.rpm"]);
+        let numbers = (0..64).map(|i| f64::from(i % 7)).collect();
+        let waveform = Waveform::new(12_000.0, numbers).unwrap();
+        assert_eq!(decoded.waveforms[0], ("rig.de".into(), waveform));
+        assert_eq!((decoded.waveforms.len(), &*decoded.waveforms[1].0), (2, "x"));
+        // A waveform alone is a reading.
+        let alone = only(&format!(r#"{{"v":{{"rate_hz":10,"samples":[{s}]}}}}"#));
+        assert_eq!((alone.reading.signals.len(), alone.waveforms.len()), (0, 1));
+        // Of two of one name the last one counts.
+        let twice = only(&format!(r#"{{"v":{{"rate_hz":10,"samples":[{s}]}},"v":{{"rate_hz":20,"samples":[{s}]}}}}"#));
+        assert_eq!(
+            twice.waveforms,
+            [("v".into(), Waveform::new(20.0, (0..64).map(|i| f64::from(i % 7)).collect()).unwrap())]
+        );
+    }
+
+    #[test]
+    fn other_arrays_are_left_alone() {
+        for payload in [
+            r#"{"a":1,"v":[1,2,3]}"#,
+            r#"{"a":1,"v":{"samples":[1,2,3]}}"#,
+            r#"{"a":1,"v":{"rate_hz":"fast","samples":[1,2,3]}}"#,
+            r#"{"a":1,"samples":[1,2,3]}"#,
+        ] {
+            assert_eq!(one(payload).signals, [("a".into(), 1.0)], "{payload}");
+        }
+        let at_the_top = one(r#"{"rate_hz":5,"samples":[1,2,3]}"#);
+        assert_eq!(at_the_top.signals, [("rate_hz".into(), 5.0)]);
+        assert_eq!(one(r#"{"v":{"rate_hz":5,"samples":7}}"#).signals.len(), 2);
+    }
+
+    #[test]
+    fn waveforms_that_cannot_be_used_say_why() {
+        let of = |rate: &str, samples: &str| {
+            refused(format!(r#"{{"a":1,"v":{{"rate_hz":{rate},"samples":[{samples}]}}}}"#).as_bytes())
+        };
+        assert!(of("100", "").contains("its waveform v has 0 samples"));
+        assert!(of("100", "1").contains("1 samples"));
+        assert!(of("0", &samples(64)).contains("rate_hz of 0"));
+        assert!(of("-1e300", &samples(64)).contains("rate_hz"));
+        assert!(of("100", &samples(40_000)).contains("has 40000 samples, and may have 16384"));
+        for other in ["null", "\"x\"", "true", "[1]", "{\"b\":1}"] {
+            assert!(of("100", &format!("{},{other}", samples(64))).contains("array of numbers"), "{other}");
+        }
+        assert!(of("100", "NaN").contains("JSON"));
+        let many: Vec<String> =
+            (0..9).map(|i| format!(r#""v{i}":{{"rate_hz":9,"samples":[{}]}}"#, samples(64))).collect();
+        assert!(refused(format!("{{{}}}", many.join(",")).as_bytes()).contains("9 waveforms, and may have 8"));
     }
 
     #[test]

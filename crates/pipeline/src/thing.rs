@@ -2,16 +2,21 @@
 //! episodes out; the same records give the same answers and the same state, whatever happened in between.
 
 use crate::{
-    decode,
+    decode::{self, Decoded},
     episodes::{Change, Episodes, Silence},
 };
 use kilter_core::{AlertBudget, Reading, Record, ScoredReading, ShardId, TenantId, ThingName, Timestamp, Verdict};
-use kilter_detect::{Learn, Sample, ScorerConfig, StateError, ThingScorer};
+use kilter_detect::{
+    Learn, Sample, ScorerConfig, StateError, ThingScorer,
+    vibration::{Seen, Vibration, Waveform},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Version of [`Stored`]'s layout.
-const STATE_VERSION: u8 = 1;
+/// Version of [`Stored`]'s layout, with [`Vibration`] behind it.
+const STATE_VERSION: u8 = 2;
+/// The layout without what is known of vibrations; read all the same.
+const STATE_VERSION_STILL: u8 = 1;
 /// Signals whose last time is remembered; beyond that the longest unseen is forgotten, and with it only the
 /// knowledge that an older reading of it would be late.
 const LAST_TIMES_MAX: usize = 1_024;
@@ -32,6 +37,7 @@ pub struct ThingState {
     scorer: ThingScorer,
     clocks: Clocks,
     episodes: Episodes,
+    vibration: Vibration,
 }
 
 /// What is remembered of time.
@@ -70,18 +76,25 @@ impl ThingState {
     pub fn new(tenant: TenantId, thing: ThingName, config: ScorerConfig) -> Self {
         let budget = config.budget;
         let scorer = ThingScorer::new(config, seed(&thing));
-        Self { tenant, thing, budget, scorer, clocks: Clocks::default(), episodes: Episodes::default() }
+        let (clocks, episodes, vibration) = (Clocks::default(), Episodes::default(), Vibration::default());
+        Self { tenant, thing, budget, scorer, clocks, episodes, vibration }
     }
 
     pub fn restore(tenant: TenantId, thing: ThingName, config: ScorerConfig, bytes: &[u8]) -> Result<Self, StateError> {
-        let stored: Stored =
-            postcard::from_bytes(bytes).map_err(|e| StateError::Damaged { what: format!("state of {thing}: {e}") })?;
-        if stored.version != STATE_VERSION {
-            return Err(StateError::Version { found: stored.version, known: STATE_VERSION });
+        let damaged = |what: &dyn std::fmt::Display| StateError::Damaged { what: format!("state of {thing}: {what}") };
+        let (stored, rest) = postcard::take_from_bytes::<Stored>(bytes).map_err(|e| damaged(&e))?;
+        let vibration = match stored.version {
+            STATE_VERSION_STILL => Vibration::default(),
+            STATE_VERSION => postcard::from_bytes(rest).map_err(|e| damaged(&e))?,
+            found => return Err(StateError::Version { found, known: STATE_VERSION }),
+        };
+        if !vibration.is_sound() {
+            return Err(damaged(&"what it knows of vibrations contradicts itself"));
         }
         let budget = config.budget;
         let scorer = ThingScorer::restore(config, &stored.scorer)?;
-        Ok(Self { tenant, thing, budget, scorer, clocks: stored.clocks, episodes: stored.episodes })
+        let Stored { clocks, episodes, .. } = stored;
+        Ok(Self { tenant, thing, budget, scorer, clocks, episodes, vibration })
     }
 
     pub fn snapshot(&self) -> Vec<u8> {
@@ -91,11 +104,11 @@ impl ThingState {
             clocks: self.clocks.clone(),
             episodes: self.episodes.clone(),
         };
-        postcard::to_stdvec(&stored).expect("plain data with known lengths always serialises")
+        postcard::to_stdvec(&(stored, &self.vibration)).expect("plain data with known lengths always serialises")
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.scorer.memory_bytes() + self.clocks.last.len() * 64
+        self.scorer.memory_bytes() + self.clocks.last.len() * 64 + self.vibration.memory_bytes()
     }
 
     pub fn scorer(&self) -> &ThingScorer {
@@ -114,28 +127,63 @@ impl ThingState {
         self.clocks.last_position = format!("{}:{}", shard.0, record.offset.0).into();
         // What the ingest let through decodes here too; a record from elsewhere that does not is late with all of it.
         let readings = decode::decode(&record.record.data, arrival).unwrap_or_default();
-        for (index, mut reading) in readings.into_iter().enumerate() {
-            reading.event_time = self.clocks.moment(reading.event_time, arrival);
+        for (index, mut decoded) in readings.into_iter().enumerate() {
+            decoded.reading.event_time = self.clocks.moment(decoded.reading.event_time, arrival);
             let position = format!("{}:{}:{index}", shard.0, record.offset.0);
-            self.take_in(reading, arrival, position.into(), &mut done);
+            self.take_in(decoded, arrival, position.into(), &mut done);
         }
         done
     }
 
     /// Scores a reading, then learns it; one that is late is only counted.
-    pub fn take_in(&mut self, reading: Reading, arrival: Timestamp, position: Box<str>, done: &mut Processed) {
+    pub fn take_in(&mut self, decoded: Decoded, arrival: Timestamp, position: Box<str>, done: &mut Processed) {
+        let Decoded { mut reading, waveforms } = decoded;
+        let seen = self.look(&waveforms, &mut reading);
         match self.clocks.fresh(reading) {
-            Some(reading) => self.score(reading, arrival, position, done),
+            Some(reading) => self.score(reading, &seen, arrival, position, done),
             None => done.late_readings += 1,
         }
     }
 
-    fn score(&mut self, reading: Reading, arrival: Timestamp, position: Box<str>, done: &mut Processed) {
+    /// Adds what the waveforms show to the reading's signals. What the device says itself counts.
+    fn look<'a>(&self, waveforms: &'a [(Box<str>, Waveform)], reading: &mut Reading) -> Vec<(&'a str, Seen)> {
+        if waveforms.is_empty() {
+            return Vec::new();
+        }
+        let bearings = &self.scorer.config().bearings;
+        let sent = reading.signals.len();
+        let seen: Vec<(&str, Seen)> = waveforms
+            .iter()
+            .map(|(name, waveform)| {
+                let turning = bearings.get(name).and_then(|b| Vibration::turning(b, &reading.signals[..sent]));
+                (&**name, self.vibration.look(name, waveform, turning))
+            })
+            .collect();
+        for (name, seen) in &seen {
+            reading.signals.extend(seen.features.iter().map(|(of, value)| (format!("{name}.{of}").into(), *value)));
+        }
+        // Stable, so that of equal names the one that was sent stands first and stays.
+        reading.signals.sort_by(|a, b| a.0.cmp(&b.0));
+        reading.signals.dedup_by(|later, kept| later.0 == kept.0);
+        seen
+    }
+
+    fn score(
+        &mut self,
+        reading: Reading,
+        seen: &[(&str, Seen)],
+        arrival: Timestamp,
+        position: Box<str>,
+        done: &mut Processed,
+    ) {
         let sample = Sample { event_time: reading.event_time, signals: &reading.signals };
         let outcome = self.scorer.score(&sample);
         let flagged = outcome.verdict == Verdict::Anomalous;
         let learn = if flagged && self.episodes.holds() { Learn::Hold } else { Learn::Full };
         self.scorer.learn(&sample, &outcome, learn);
+        if learn == Learn::Full && outcome.verdict != Verdict::Paused {
+            seen.iter().for_each(|(name, seen)| self.vibration.learn(name, seen));
+        }
         done.unscored_signals += u64::from(outcome.unscored_signals);
         let row = ScoredReading {
             thing: self.thing.clone(),
@@ -341,6 +389,49 @@ mod tests {
             assert_eq!(a.changes, b.changes);
         }
         assert_eq!(whole.snapshot(), restored.snapshot());
+    }
+
+    /// A waveform of `count` samples, as a payload.
+    fn shaken(i: u64, count: u64) -> String {
+        let sample = |k: u64| ((k * k + i * 31) % 17).to_string();
+        let samples: Vec<String> = (0..count).map(sample).collect();
+        format!("{{\"v\":{{\"rate_hz\":1000,\"rms\":5,\"samples\":[{}]}}}}", samples.join(","))
+    }
+
+    #[test]
+    fn what_a_waveform_shows_is_signals_and_is_restored() {
+        let mut whole = state();
+        for i in 0..60 {
+            whole.process(ShardId(0), &record(i, shaken(i, 128)));
+        }
+        let bytes = whole.snapshot();
+        let (tenant, thing) = (whole.tenant.clone(), whole.thing.clone());
+        let mut restored = ThingState::restore(tenant, thing, ScorerConfig::default(), &bytes).unwrap();
+        let next = record(60, shaken(60, 128));
+        let (a, b) = (whole.process(ShardId(0), &next), restored.process(ShardId(0), &next));
+        assert_eq!(a.rows, b.rows);
+        assert_eq!(whole.snapshot(), restored.snapshot());
+        let value = |name: &str| a.rows[0].values.iter().find(|(n, _)| ***n == *name).map(|(_, value)| *value);
+        assert_eq!(value("v.rms"), Some(5.0), "what the device says counts");
+        assert!(value("v.kurtosis").is_some() && value("v.envelope_line_db").is_some(), "{:?}", a.rows[0].values);
+        assert_eq!(value("v.rate_hz"), None);
+    }
+
+    #[test]
+    fn states_without_vibrations_are_read_and_unknown_ones_refused() {
+        let mut whole = state();
+        for i in 0..300 {
+            process(&mut whole, i, &format!("{{\"a\":{}}}", i % 5));
+        }
+        let restore = |bytes: &[u8]| {
+            ThingState::restore(whole.tenant.clone(), whole.thing.clone(), ScorerConfig::default(), bytes)
+        };
+        let mut old = whole.snapshot();
+        assert_eq!(old.pop(), Some(0), "no vibrations");
+        old[0] = STATE_VERSION_STILL;
+        assert_eq!(restore(&old).unwrap().snapshot(), whole.snapshot());
+        old[0] = 9;
+        assert_eq!(restore(&old).err(), Some(StateError::Version { found: 9, known: STATE_VERSION }));
     }
 
     #[test]

@@ -90,6 +90,7 @@ impl Dim {
     }
 }
 
+/// A robust random cut forest (Guha, Mishra, Roy and Schrijvers 2016) over the signals of a thing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Forest {
     rng: Xoshiro256PlusPlus,

@@ -52,6 +52,8 @@ const SHAPE: usize = 1;
 const COMBINED: usize = 2;
 const ALARM: usize = 3;
 
+/// Exponentially weighted levels (Roberts 1959), all principal axes (Hotelling 1931), k-means of windows (MacQueen 1967),
+/// each against commissioning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
     seed: u64,

@@ -56,6 +56,7 @@ const DEVIATION_CHANGED: f64 = 1.1;
 /// Coordinates beyond this say nothing but "absurd", and their squares must stay finite.
 const COORDINATE_MAX: f32 = 1e9;
 
+/// Nearest neighbours of subsequences (Yeh et al. 2016), of four lengths, as they are and z-normalised.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
 pub struct Windows {

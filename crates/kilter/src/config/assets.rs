@@ -2,7 +2,7 @@
 //! that a machine is off, for how long it was commissioned.
 
 use kilter_core::{TenantId, ThingName};
-use kilter_detect::{Maintenance, OffState, ScorerConfig, Tolerance};
+use kilter_detect::{Maintenance, OffState, ScorerConfig, Tolerance, vibration::Bearing};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -19,6 +19,9 @@ pub struct AssetConfig {
     #[serde(default)]
     maintenance: Vec<Maintenance>,
     off: Option<OffState>,
+    /// By the waveform in which they are heard.
+    #[serde(default)]
+    bearing: BTreeMap<Box<str>, Bearing>,
 }
 
 /// Whose configuration is asked for.
@@ -39,6 +42,7 @@ impl AssetConfig {
     pub fn apply(&self, scorer: &mut ScorerConfig) {
         scorer.commissioning_readings = self.commissioning_readings.or(scorer.commissioning_readings);
         scorer.tolerances.extend(self.tolerance.iter().map(|(signal, tolerance)| (signal.clone(), *tolerance)));
+        scorer.bearings.extend(self.bearing.iter().map(|(waveform, bearing)| (waveform.clone(), bearing.clone())));
         scorer.maintenance.extend(&self.maintenance);
         scorer.off = self.off.clone().or_else(|| scorer.off.take());
     }
@@ -55,6 +59,9 @@ impl AssetConfig {
         let mut tolerances = self.tolerance.iter();
         if let Some((signal, _)) = tolerances.find(|(_, t)| !usable(t.difference) || !usable(t.percent)) {
             return Err(format!("the tolerance of {signal} ({tenant}) must be numbers of 0 or more"));
+        }
+        if let Some((waveform, why)) = self.bearing.iter().find_map(|(name, b)| Some((name, b.check().err()?))) {
+            return Err(format!("the bearing of {waveform} ({tenant}) {why}"));
         }
         match &self.off {
             Some(off) if !off.below.is_finite() || !usable(off.start_up_seconds) => Err(format!(

@@ -266,12 +266,14 @@ mod tests {
             "[[asset]]\ntenant = \"t1\"\ncommissioning_readings = 400\noff = { signal = \"rpm\", below = 50.0 }\n\
              maintenance = [{ from = \"2026-03-01T08:00:00Z\", until = \"2026-03-01T12:00:00Z\" }]\n\
              [[asset]]\ntenant = \"t1\"\nthing_type = \"pump\"\n\
-             [asset.tolerance.temp]\ndifference = 2.0\nonly = \"above\"",
+             [asset.tolerance.temp]\ndifference = 2.0\nonly = \"above\"\n[asset.bearing.vibration]\n\
+             rolling_elements = 9\nelement_diameter_mm = 7.94\npitch_diameter_mm = 39.04\nspeed_signal = \"rpm\"",
         )
         .unwrap();
         let (pump, fan, other) =
             (scorer(&config, "t1", Some("pump")), scorer(&config, "t1", None), scorer(&config, "t2", Some("pump")));
         assert_eq!((pump.tolerances.len(), fan.tolerances.len()), (1, 0));
+        assert_eq!((pump.bearings.len(), fan.bearings.len()), (1, 0));
         assert_eq!((pump.commissioning_readings, fan.maintenance.len()), (Some(400), 1));
         assert!(fan.off.is_some_and(|off| off.start_up_seconds == 0.0));
         assert_eq!(other, ScorerConfig::default());
@@ -297,6 +299,10 @@ mod tests {
             ),
             ("[[asset]]\ntenant = \"t1\"\n[asset.tolerance.a]\npercent = -1.0", "0 or more"),
             ("[[asset]]\ntenant = \"t1\"\n[asset.tolerance.a]\nonly = \"up\"", "only"),
+            (
+                "[[asset]]\ntenant = \"t1\"\n[asset.bearing.v]\nrolling_elements = 9\nelement_diameter_mm = 7.9\npitch_diameter_mm = 39.0",
+                "speed_rpm",
+            ),
             ("[[limit]]\ntenant = \"T 1\"\nsignal = \"a\"\nlow = 1.0", "tenant"),
         ] {
             let error = parse(text).unwrap_err();

@@ -23,4 +23,5 @@ mod session_kills;
 mod sessions;
 mod tenant;
 mod tools;
+mod vibration;
 mod webhook;

@@ -91,12 +91,12 @@ fn detect(args: &Args) -> anyhow::Result<Report> {
             continue;
         }
         let readings = decode(&serde_json::to_vec(&row.payload)?, now).map_err(|why| recording.at(row.line, &why))?;
-        for reading in readings {
+        for decoded in readings {
             let expected = state.scorer().expected();
             let mut done = Processed::default();
             let position = format!("line {}", row.line);
-            plot.iter_mut().for_each(|plot| plot.expect(&reading, &expected));
-            state.take_in(reading, now, position.into(), &mut done);
+            plot.iter_mut().for_each(|plot| plot.expect(&decoded.reading, &expected));
+            state.take_in(decoded, now, position.into(), &mut done);
             report.take(done, &mut plot);
         }
     }

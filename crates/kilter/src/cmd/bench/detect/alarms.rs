@@ -55,7 +55,7 @@ pub fn alarms(
         let reading = Reading { event_time: series.times[row], signals: series.signals_at(row) };
         look(row, state.scorer(), &Sample { event_time: reading.event_time, signals: &reading.signals });
         let mut done = Processed::default();
-        state.take_in(reading, series.times[row], row.to_string().into(), &mut done);
+        state.take_in(reading.into(), series.times[row], row.to_string().into(), &mut done);
         for change in done.changes {
             if known.as_ref() != Some(&change.episode.id) {
                 alarms.opened.push(row);
@@ -68,6 +68,6 @@ pub fn alarms(
         alarms.rows.push(done.rows.pop().map(Told::from));
     }
     let cpu_seconds = thread_seconds()? - begun;
-    alarms.cost = Cost::new(series, cpu_seconds, 0, state.scorer());
+    alarms.cost = Cost::new(series.rows(), series.signals.len(), cpu_seconds, 0, state.scorer());
     Ok(alarms)
 }

@@ -4,6 +4,7 @@
 mod alarms;
 mod budget;
 mod causes;
+mod cwru;
 mod nab;
 mod nab_score;
 mod series;
@@ -48,6 +49,8 @@ enum Suite {
     Causes,
     /// Tennessee Eastman process: faults found, false alarms, delay
     Tep,
+    /// CWRU: nine damages of a rolling bearing, heard in waveforms
+    Cwru,
     /// Alerts on stretches without anomaly, beside the budget that was asked
     Budget,
 }
@@ -100,6 +103,7 @@ pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
         Suite::Tsb => tsb::run(&args.data, &work),
         Suite::Causes => causes::run(&args.data, &work),
         Suite::Tep => tep::run(&args.data, &work),
+        Suite::Cwru => cwru::run(&args.data, &work),
         Suite::Budget => budget::run(&args.data, &work),
     })
     .await??;

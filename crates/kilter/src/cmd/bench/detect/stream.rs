@@ -66,13 +66,13 @@ impl Cost {
         self.state_bytes_per_signal = self.state_bytes / self.signals.max(1);
     }
 
-    pub fn new(series: &Series, cpu_seconds: f64, lag_readings: u32, scorer: &ThingScorer) -> Self {
+    pub fn new(readings: usize, signals: usize, cpu_seconds: f64, lag_readings: u32, scorer: &ThingScorer) -> Self {
         Self {
-            readings: series.rows() as u64,
+            readings: readings as u64,
             cpu_seconds,
             lag_readings,
             state_bytes: scorer.snapshot().len() as u64,
-            signals: series.signals.len() as u64,
+            signals: signals as u64,
             ..Self::default()
         }
     }
@@ -119,7 +119,7 @@ pub fn stream(series: &Series) -> anyhow::Result<Streamed> {
         }
     }
     let cpu_seconds = thread_seconds()? - begun;
-    Ok(Streamed { rows, cost: Cost::new(series, cpu_seconds, lag, &scorer) })
+    Ok(Streamed { rows, cost: Cost::new(series.rows(), series.signals.len(), cpu_seconds, lag, &scorer) })
 }
 
 /// Processor time of this thread.
