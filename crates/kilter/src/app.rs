@@ -279,6 +279,7 @@ impl Node {
             table: self.table.clone(),
             clock: self.clock.clone(),
             config_for: self.scorer_config(config),
+            horizon: config.horizon,
             keeps_rows: {
                 let resources = self.control.resources.clone();
                 Arc::new(move |tenant| resources.exists(tenant, Resource::Table))

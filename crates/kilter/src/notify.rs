@@ -35,6 +35,8 @@ impl Notify for TerminalNotify {
         let mark = match alert.event {
             AlertEvent::Opened => "ALERT",
             AlertEvent::Closed => "ended",
+            AlertEvent::Amended => "amend",
+            AlertEvent::Withdrawn => "never",
         };
         let severity = format!("{:?}", alert.episode.severity).to_lowercase();
         let line = format!("{mark} {severity:<8} {} · {}\n", alert.episode.tenant, alert.summary);

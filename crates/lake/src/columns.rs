@@ -71,10 +71,13 @@ const SCORED: &str = "message scored {
       }
     }
   }
+  required int64 known (TIMESTAMP(NANOS,true));
+  required int64 known_offset;
+  required int32 revision;
 }";
 
 /// Columns that count upwards: their differences are small, the values themselves never repeat.
-const RISING: [&str; 4] = ["arrival", "event_time", "offset", "thing_sequence"];
+const RISING: [&str; 6] = ["arrival", "event_time", "known", "known_offset", "offset", "thing_sequence"];
 
 /// Never the same twice, so a dictionary of them is a waste.
 const UNIQUE: [&str; 2] = ["payload", "position"];
@@ -229,10 +232,17 @@ fn try_read_identities(dataset: Dataset, object: Bytes) -> Result<Vec<(Offset, S
         let group = reader.get_row_group(i)?;
         let arrivals = read_int64(group.as_ref(), "arrival")?;
         if dataset == Dataset::Scored {
-            for (position, arrival) in read_bytes(group.as_ref(), "position")?.iter().zip(arrivals) {
-                let position = position.as_utf8()?;
-                let offset = scored_offset(position).ok_or_else(odd)?;
-                identities.push((offset, scored_identity(position, arrival)));
+            let positions = read_bytes(group.as_ref(), "position")?;
+            let positions = positions.iter().map(ByteArray::as_utf8).collect::<Result<Vec<_>, _>>()?;
+            let offsets = match column(group.as_ref(), "known_offset") {
+                Ok(_) => {
+                    read_int64(group.as_ref(), "known_offset")?.into_iter().map(|o| u64::try_from(o).ok()).collect()
+                }
+                // Of an earlier build: nothing was corrected.
+                Err(_) => positions.iter().map(|position| Some(scored_offset(position)?.0)).collect::<Vec<_>>(),
+            };
+            for ((position, offset), arrival) in positions.into_iter().zip(offsets).zip(arrivals) {
+                identities.push((Offset(offset.ok_or_else(odd)?), scored_identity(position, arrival)));
             }
         } else {
             let offsets = read_int64(group.as_ref(), "offset")?;

@@ -69,7 +69,7 @@ impl Row for RecordRow<'_> {
     }
 }
 
-/// A scored reading with its record's offset.
+/// A scored reading with the offset of the record that made it known: its own, or the late one that corrected it.
 #[derive(Clone, Copy)]
 pub(crate) struct ScoredRow<'a> {
     offset: Offset,
@@ -82,6 +82,7 @@ impl<'a> ScoredRow<'a> {
             let message = format!("position {:?} is not shard:offset:index", reading.position);
             LakeError::new(LakeErrorKind::Invalid, "write", message)
         })?;
+        let offset = reading.corrected.map_or(offset, |corrected| corrected.offset);
         Ok(Self { offset, reading })
     }
 }
@@ -92,8 +93,9 @@ impl Row for ScoredRow<'_> {
     fn offset(&self) -> Offset {
         self.offset
     }
+    /// Of the record that made it known: with its offset goes its time.
     fn arrival(&self) -> Timestamp {
-        self.reading.arrival
+        self.reading.corrected.map_or(self.reading.arrival, |corrected| corrected.known)
     }
     fn event_time(&self) -> Option<Timestamp> {
         Some(self.reading.event_time)
@@ -103,7 +105,7 @@ impl Row for ScoredRow<'_> {
         ROW_BYTES_MIN + values + self.reading.causes.len() * 2 * ROW_BYTES_MIN
     }
     fn identity(&self) -> String {
-        columns::scored_identity(&self.reading.position, self.arrival().as_nanos())
+        columns::scored_identity(&self.reading.position, self.reading.arrival.as_nanos())
     }
 
     fn columns(rows: &[Self], _shard: ShardId) -> Result<Vec<Column>, LakeError> {
@@ -115,6 +117,11 @@ impl Row for ScoredRow<'_> {
         let signals: Vec<usize> = readings().map(|reading| reading.values.len()).collect();
         let causes: Vec<usize> = readings().map(|reading| reading.causes.len()).collect();
         let cause = || readings().flat_map(|reading| &reading.causes);
+        let offsets: Result<Vec<_>, _> = rows.iter().map(|row| signed(row.offset.0, "an offset")).collect();
+        let revision = |reading: &ScoredReading| {
+            let revision = reading.corrected.map_or(0, |corrected| corrected.revision);
+            i32::try_from(revision).map_err(|_| beyond("a revision"))
+        };
         Ok(vec![
             Column::text(readings().map(|reading| reading.thing.as_str())),
             Column::int64(readings().map(|reading| reading.event_time.as_nanos()).collect()),
@@ -134,6 +141,9 @@ impl Row for ScoredRow<'_> {
             Column::repeated_double(&causes, cause().map(|cause| cause.expected[0])),
             Column::repeated_double(&causes, cause().map(|cause| cause.expected[1])),
             Column::repeated_text(&causes, cause().map(|cause| &*cause.detector)),
+            Column::int64(rows.iter().map(|row| row.arrival().as_nanos()).collect()),
+            Column::int64(offsets?),
+            Column::int32(readings().map(revision).collect::<Result<_, _>>()?),
         ])
     }
 }

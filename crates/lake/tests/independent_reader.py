@@ -38,8 +38,9 @@ records = """SELECT date::VARCHAR, thing, topic, arrival::VARCHAR, shard, "offse
     FROM {{source}} ORDER BY "offset\""""
 scored = """SELECT date::VARCHAR, thing, event_time::VARCHAR, arrival::VARCHAR, position, verdict, warming_seen, warming_needed,
     score, threshold, signals['flow'], cardinality(signals), len(causes), causes[1].signal, causes[1].share,
-    causes[1].direction, causes[1].value, causes[1].expected_low, causes[1].expected_high, causes[1].detector
-    FROM {source} ORDER BY position"""
+    causes[1].direction, causes[1].value, causes[1].expected_low, causes[1].expected_high, causes[1].detector,
+    known::VARCHAR, known_offset, revision
+    FROM {source} ORDER BY position, revision"""
 
 print(
     json.dumps(

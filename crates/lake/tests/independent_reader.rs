@@ -80,7 +80,8 @@ fn write_sample(root: &Arc<MemoryObjects>) {
     (warming.score, warming.threshold) = (None, None);
     warming.causes.clear();
     warming.values.clear();
-    let rows = [warming, reading(2, 0, batch[2].record.arrival)];
+    let (odd, known) = (reading(2, 0, batch[2].record.arrival), batch[3].record.arrival);
+    let rows = [warming, odd.clone(), corrected(&odd, 1, 3, known)];
     lake.write_scored(&tenant(), SHARD, Offset(0), Offset(3), &rows).unwrap();
 }
 
@@ -158,7 +159,10 @@ fn check_duckdb(seen: &Value) {
                 null,
                 null,
                 null,
-                null
+                null,
+                "2026-11-23 23:59:58.123456789+00",
+                0,
+                0
             ],
             [
                 "2026-11-24",
@@ -180,7 +184,35 @@ fn check_duckdb(seen: &Value) {
                 1.5,
                 0.5,
                 1.0,
-                "cusum"
+                "cusum",
+                "2026-11-24 00:00:00.123456789+00",
+                2,
+                0
+            ],
+            [
+                "2026-11-24",
+                "pump-1",
+                "2026-11-23 23:59:59.123456789+00",
+                "2026-11-24 00:00:00.123456789+00",
+                "0:2:0",
+                "anomalous",
+                null,
+                null,
+                1.5,
+                3.25,
+                1.5,
+                2,
+                1,
+                "flow",
+                1.0,
+                "high",
+                1.5,
+                0.5,
+                1.0,
+                "cusum",
+                "2026-11-24 00:00:01.123456789+00",
+                3,
+                1
             ],
         ])
     );

@@ -68,6 +68,25 @@ fn scored_parts_answer_for_the_whole_span() {
 }
 
 #[test]
+fn a_corrected_reading_is_one_more_row_of_the_day_and_offset_that_brought_it() {
+    let root = root();
+    let (day, next) = (at("2026-11-23T12:00:00Z"), at("2026-11-24T12:00:00Z"));
+    let first = [reading(3, 0, day), reading(4, 0, day)];
+    lake(&root).write_scored(&tenant(), SHARD, Offset(0), Offset(9), &first).unwrap();
+    let late = [reading(12, 0, next), corrected(&first[0], 1, 12, next), corrected(&first[1], 2, 12, next)];
+    let written = lake(&root).write_scored(&tenant(), SHARD, Offset(10), Offset(12), &late).unwrap();
+    assert_eq!((written.len(), written[0].rows), (1, 3));
+    assert!(written[0].key.contains("/scored/date=2026-11-24/"), "{}", written[0].key);
+    assert_eq!(read_scored(&root), [&first[..], &late].concat());
+    // A second attempt finds them, and finds others out.
+    let again = lake(&root).write_scored(&tenant(), SHARD, Offset(10), Offset(12), &late).unwrap();
+    assert!(again.is_empty(), "{again:?}");
+    let other = corrected(&reading(5, 0, day), 1, 12, next);
+    let error = lake(&root).write_scored(&tenant(), SHARD, Offset(10), Offset(12), &[other]).unwrap_err();
+    assert_eq!(error.kind, LakeErrorKind::Conflict);
+}
+
+#[test]
 fn no_bucket_no_write() {
     let root = root();
     let lake = kilter_lake::Lake::open(root.clone(), REGION).unwrap();
@@ -159,6 +178,7 @@ fn any_reading() -> impl Strategy<Value = ScoredReading> {
             threshold,
             values,
             causes,
+            corrected: None,
         },
     )
 }

@@ -5,7 +5,7 @@
 use crate::{
     checkpoint::{CheckpointError, Progress, table_of},
     consumer::{Health, tenant_of},
-    record::{ALERTS, EPISODES, archive_partition},
+    record::{ALERTS, EPISODES, archive_partition, is_row},
 };
 use kilter_core::{
     Offset, Record, ScoredReading, ShardId, StreamName, TenantId, Timestamp,
@@ -244,7 +244,7 @@ impl Archive {
                 archived.intent = Some((first, last));
                 self.table.commit(vec![self.save(shard, "scored", &archived)])?;
             }
-            let rows = self.rows(shard.tenant, &items)?;
+            let rows = self.rows(shard.tenant, &shard.table, &items)?;
             self.lake.write_scored(shard.tenant, shard.id, first, last, &rows)?;
             archived = Archived { next: last.next(), intent: None };
             let mut writes: Vec<Write> = items.iter().map(|i| Write::delete(&shard.table, &i.pk, &i.sk)).collect();
@@ -257,21 +257,27 @@ impl Archive {
         }
     }
 
-    fn rows(&self, tenant: &TenantId, items: &[Item]) -> Result<Vec<ScoredReading>, ArchiveError> {
+    fn rows(&self, tenant: &TenantId, scoring: &str, items: &[Item]) -> Result<Vec<ScoredReading>, ArchiveError> {
         let table = tenant.table();
         let mut rows = Vec::with_capacity(items.len());
         for item in items {
-            // No thing's name begins like an object.
-            if item.value.starts_with(b"{") {
+            if is_row(&item.value) {
                 rows.push(row(&item.value, &item.sk)?);
                 continue;
             }
             let reference = String::from_utf8_lossy(&item.value);
             let (thing, sk) = reference.split_once('\0').ok_or_else(|| ArchiveError::Row(item.sk.clone()))?;
             // A row whose time is over before it was archived has been deleted; the raw record is in the lake.
-            if let Some(bytes) = self.table.get(&table, thing, sk)? {
-                rows.push(row(&bytes, sk)?);
+            let Some(bytes) = self.table.get(&table, thing, sk)? else { continue };
+            let mut found = row(&bytes, sk)?;
+            if found.corrected.is_some() {
+                // Corrected since the list was made. The correction waits by itself, and left here what it replaced.
+                let Some(first) = self.table.get(scoring, &item.pk, &item.sk)?.filter(|first| is_row(first)) else {
+                    continue;
+                };
+                found = row(&first, &item.sk)?;
             }
+            rows.push(found);
         }
         Ok(rows)
     }

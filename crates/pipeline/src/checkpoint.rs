@@ -62,6 +62,10 @@ fn counts_key(thing: &ThingName) -> String {
     format!("counts/{thing}")
 }
 
+fn mark_key(thing: &ThingName, number: u64) -> String {
+    format!("mark/{thing}/{number}")
+}
+
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("plain data with known lengths always serialises")
 }
@@ -78,9 +82,14 @@ pub fn table_of(stream: &StreamName) -> String {
     format!("scoring-{stream}")
 }
 
+/// The partition key of a shard.
+pub fn partition(shard: ShardId) -> String {
+    format!("{:04}", shard.0)
+}
+
 impl Progress {
     pub fn of(stream: &StreamName, shard: ShardId) -> Self {
-        Self { table: table_of(stream).into(), pk: format!("{:04}", shard.0) }
+        Self { table: table_of(stream).into(), pk: partition(shard) }
     }
 
     /// The partition key of the shard.
@@ -112,6 +121,11 @@ impl Progress {
         self.get(table, &state_key(thing))
     }
 
+    /// A state from which readings that come late are judged again, as the thing's snapshot numbers it.
+    pub fn mark(&self, table: &dyn Table, thing: &ThingName, number: u64) -> Result<Option<Vec<u8>>, TableError> {
+        table.get(&self.table, &self.pk, &mark_key(thing, number))
+    }
+
     /// The counts of every thing that the shard ever held a record of.
     pub fn all_counts(&self, table: &dyn Table) -> Result<BTreeMap<ThingName, Counts>, CheckpointError> {
         let mut all = BTreeMap::new();
@@ -138,6 +152,14 @@ impl Progress {
 
     pub fn write_counts(&self, thing: &ThingName, counts: &Counts) -> Write {
         Write::put(&self.table, &self.pk, counts_key(thing), encode(counts))
+    }
+
+    pub fn write_mark(&self, thing: &ThingName, number: u64, bytes: Vec<u8>) -> Write {
+        Write::put(&self.table, &self.pk, mark_key(thing, number), bytes)
+    }
+
+    pub fn delete_mark(&self, thing: &ThingName, number: u64) -> Write {
+        Write::delete(&self.table, &self.pk, mark_key(thing, number))
     }
 
     pub fn write_snapshot(&self, thing: &ThingName, snapshot: &Snapshot) -> Write {

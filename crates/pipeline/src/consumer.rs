@@ -7,7 +7,7 @@ use crate::{
     live::Live,
     logs::FunctionLog,
     record::{Commit, OUTBOX},
-    thing::ThingState,
+    thing::{Horizon, ThingState},
 };
 use kilter_core::{
     ShardId, StreamName, TenantId, ThingName, Timestamp,
@@ -44,6 +44,8 @@ pub struct ScorerPorts {
     pub table: Arc<dyn Table>,
     pub clock: Arc<dyn Clock>,
     pub config_for: Arc<ConfigFor>,
+    /// Within it, readings that come late are put in order.
+    pub horizon: Horizon,
     /// Whether the tenant has a results table; asked for every record, so it must be quick.
     pub keeps_rows: Arc<dyn Fn(&TenantId) -> bool + Send + Sync>,
     pub live: Live,
@@ -262,10 +264,10 @@ impl Scorer {
             let (results, progress, next) = (&shard.results, &shard.progress, shard.next);
             for (thing, resident) in &mut shard.things {
                 if let Some(change) = resident.state.check_silence(now, self.started) {
-                    commit.change(results, &self.outbox, change, now);
+                    commit.change(results, &self.outbox, &change, now);
                     // With the episode goes the state that has it open: after a crash it must not be forgotten.
                     resident.as_of = next;
-                    commit.push(resident.snapshot(progress, thing));
+                    resident.snapshot(progress, thing, &mut commit);
                 }
             }
         }

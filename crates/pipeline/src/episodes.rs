@@ -19,6 +19,9 @@ const WEEK_SECONDS: i64 = 7 * 86_400;
 /// More alerts than this in a week are not remembered one by one; far beyond any budget.
 const RECENT_MAX: usize = 1_000;
 
+/// Ends the id of an episode that is a silence.
+pub const SILENCE: &str = "+silence";
+
 /// What the episodes of one thing remember from one reading to the next.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Episodes {
@@ -40,9 +43,25 @@ struct Open {
 pub struct Change {
     pub episode: Episode,
     pub alert: Option<AlertEvent>,
+    /// The start that it was kept under until now, where late data has moved it.
+    pub moved_from: Option<Timestamp>,
 }
 
 impl Episodes {
+    /// The open episode, and whether people were told of it.
+    pub fn open(&self) -> Option<(&Episode, bool)> {
+        self.open.as_ref().map(|open| (&open.episode, open.alerted))
+    }
+
+    /// The open episode is one that is known already: it goes on under that one's name.
+    pub fn known_as(&mut self, told: &Episode, alerted: bool) {
+        if let Some(open) = &mut self.open {
+            let own = &mut open.episode;
+            (own.id, own.known, own.corrected) = (told.id.clone(), told.known, told.corrected);
+            open.alerted |= alerted;
+        }
+    }
+
     /// Whether what is flagged now is still too young to be learned as normal.
     pub fn holds(&self) -> bool {
         self.open.as_ref().is_none_or(|open| open.episode.readings < HOLD_READINGS)
@@ -88,6 +107,9 @@ impl Episodes {
                 threshold,
                 readings: 0,
                 causes: row.causes.clone(),
+                known: row.arrival,
+                corrected: None,
+                withdrawn: None,
             },
             quiet: 0,
             last_anomalous: row.event_time,
@@ -103,7 +125,7 @@ impl Episodes {
             open.episode.causes = row.causes.clone();
         }
         let alert = Self::alert(&mut self.recent, open, row.event_time, budget);
-        Change { episode: open.episode.clone(), alert }
+        Change { episode: open.episode.clone(), alert, moved_from: None }
     }
 
     /// Whether the open episode is to be told now: within the week's budget always; beyond it only if it is worse
@@ -137,7 +159,7 @@ impl Episodes {
         let open = self.open.take()?;
         let mut episode = open.episode;
         episode.end = Some(open.last_anomalous);
-        Some(Change { episode, alert: open.alerted.then_some(AlertEvent::Closed) })
+        Some(Change { episode, alert: open.alerted.then_some(AlertEvent::Closed), moved_from: None })
     }
 
     /// Opens an episode for a thing that has said nothing since `last_seen`. When it speaks again, its next readings
@@ -157,7 +179,7 @@ impl Episodes {
         };
         let mut open = Open {
             episode: Episode {
-                id: format!("{}@{}+silence", quiet.thing, quiet.position).into(),
+                id: format!("{}@{}{SILENCE}", quiet.thing, quiet.position).into(),
                 tenant: quiet.tenant.clone(),
                 thing: quiet.thing.clone(),
                 start: quiet.last_event,
@@ -168,13 +190,16 @@ impl Episodes {
                 threshold: Score::ZERO,
                 readings: 0,
                 causes: vec![cause],
+                known: quiet.now,
+                corrected: None,
+                withdrawn: None,
             },
             quiet: 0,
             last_anomalous: quiet.last_event,
             alerted: false,
         };
         let alert = Self::alert(&mut self.recent, &mut open, quiet.last_event, budget);
-        let change = Change { episode: open.episode.clone(), alert };
+        let change = Change { episode: open.episode.clone(), alert, moved_from: None };
         self.open = Some(open);
         Some(change)
     }
@@ -207,25 +232,31 @@ fn severity(score: Score, threshold: Score) -> Severity {
 pub fn alert(change: &Change, raised: Timestamp) -> Option<Alert> {
     let event = change.alert?;
     let episode = change.episode.clone();
-    let what = match event {
-        AlertEvent::Opened => "opened",
-        AlertEvent::Closed => "closed",
-    };
     let causes: Vec<String> = episode.causes.iter().map(cause_in_words).collect();
+    let (thing, start, causes) = (&episode.thing, episode.start, causes.join("; "));
     let summary = match (event, episode.end) {
-        (AlertEvent::Closed, Some(end)) => {
-            format!("{} back to normal since {end}, after: {}", episode.thing, causes.join("; "))
+        (AlertEvent::Closed, Some(end)) => format!("{thing} back to normal since {end}, after: {causes}"),
+        (AlertEvent::Amended, Some(end)) => {
+            format!("{thing}, by late readings: anomalous from {start} to {end}: {causes}")
         }
-        _ => format!("{} anomalous since {}: {}", episode.thing, episode.start, causes.join("; ")),
+        (AlertEvent::Amended, None) => format!("{thing}, by late readings: anomalous since {start}: {causes}"),
+        (AlertEvent::Withdrawn, _) => {
+            format!("{thing}, by late readings: no anomaly at {start}; what was told is withdrawn: {causes}")
+        }
+        _ => format!("{thing} anomalous since {start}: {causes}"),
     };
-    Some(Alert {
-        key: format!("{}/{what}", episode.id).into(),
-        event,
-        raised,
-        episode,
-        summary,
-        deliveries: Vec::new(),
-    })
+    Some(Alert { key: key(event, &episode), event, raised, episode, summary, deliveries: Vec::new() })
+}
+
+/// What late data has changed may be told again, and close again: its revision makes that another alert.
+fn key(event: AlertEvent, episode: &Episode) -> Box<str> {
+    let revision = episode.corrected.map_or_else(String::new, |corrected| format!("-{}", corrected.revision));
+    match event {
+        AlertEvent::Opened => format!("{}/opened", episode.id).into(),
+        AlertEvent::Closed => format!("{}/closed{revision}", episode.id).into(),
+        AlertEvent::Amended => format!("{}/amended{revision}", episode.id).into(),
+        AlertEvent::Withdrawn => format!("{}/withdrawn{revision}", episode.id).into(),
+    }
 }
 
 /// A cause as people read it, in alerts and on the terminal: `pressure_bar low: 2.927, expected 3.831 to 4.040 (92 %)`.
@@ -291,6 +322,7 @@ mod tests {
             threshold: Some(Score::new(3.0)),
             values: Default::default(),
             causes: Vec::new(),
+            corrected: None,
         }
     }
 

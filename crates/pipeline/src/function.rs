@@ -6,7 +6,7 @@ use crate::{
     decode,
     logs::function_name,
     registry::Registry,
-    thing::ThingState,
+    thing::{Horizon, ThingState},
 };
 use kilter_core::{
     NewRecord, Offset, Record, RecordKind, ScoredReading, ShardId, TenantId, ThingName,
@@ -26,6 +26,7 @@ pub struct ScoringFunctions {
     pub table: Arc<dyn Table>,
     pub clock: Arc<dyn Clock>,
     pub config_for: Arc<ConfigFor>,
+    pub horizon: Horizon,
 }
 
 fn internal(error: impl std::fmt::Display) -> FunctionError {
@@ -49,18 +50,22 @@ fn thing_of(payload: &[u8]) -> Result<ThingName, FunctionError> {
 }
 
 impl ScoringFunctions {
-    fn state(&self, tenant: &TenantId, thing: &ThingName) -> Result<ThingState, FunctionError> {
+    /// The thing's state, with where its marks are.
+    fn state(&self, tenant: &TenantId, thing: &ThingName) -> Result<(ThingState, Progress), FunctionError> {
         let config = (self.config_for)(tenant, thing);
         let name = tenant.stream();
         let shards = self.stream.list().map_err(internal)?.into_iter().find(|(known, _)| *known == name);
         // A thing's state is kept with the shard of its records: a child's is newer than its parents'.
         for shard in (0..shards.map_or(0, |(_, shards)| shards)).rev().map(ShardId) {
-            let stored: Result<_, CheckpointError> = Progress::of(&name, shard).snapshot(&*self.table, thing);
+            let progress = Progress::of(&name, shard);
+            let stored: Result<_, CheckpointError> = progress.snapshot(&*self.table, thing);
             if let Some(Snapshot { state, .. }) = stored.map_err(internal)? {
-                return ThingState::restore(tenant.clone(), thing.clone(), config, &state).map_err(internal);
+                let state = ThingState::restore(tenant.clone(), thing.clone(), config, self.horizon, &state);
+                return Ok((state.map_err(internal)?, progress));
             }
         }
-        Ok(ThingState::new(tenant.clone(), thing.clone(), config))
+        let state = ThingState::new(tenant.clone(), thing.clone(), config, self.horizon);
+        Ok((state, Progress::of(&name, ShardId(0))))
     }
 }
 
@@ -82,7 +87,8 @@ impl Functions for ScoringFunctions {
         let thing = thing_of(payload)?;
         let arrival = self.clock.now();
         decode::decode(payload, arrival).map_err(|why| FunctionError::Payload(why.into()))?;
-        let mut state = self.state(tenant, &thing)?;
+        let (mut state, progress) = self.state(tenant, &thing)?;
+        let name = thing.clone();
         let record = NewRecord {
             kind: RecordKind::Telemetry,
             partition_key: thing.as_str().into(),
@@ -93,9 +99,10 @@ impl Functions for ScoringFunctions {
             arrival,
             data: payload.to_vec().into(),
         };
-        let done = state.process(ShardId(0), &Record { offset: Offset(u64::MAX), record });
+        let read = |number| progress.mark(&*self.table, &name, number);
+        let done = state.process(ShardId(0), &Record { offset: Offset(u64::MAX), record }, &read).map_err(internal)?;
         if done.rows.is_empty() && done.late_readings > 0 {
-            let why = "its time is not after the last reading of its thing that was scored: nothing can be said of it";
+            let why = "its time is that of a reading that was scored, or too far behind the thing's last one: nothing can be said of it";
             return Err(FunctionError::Payload(why.to_owned()));
         }
         Ok(done.rows)
@@ -125,6 +132,7 @@ mod tests {
             table: table.clone(),
             clock: Arc::new(clock),
             config_for: Arc::new(|_, _| ScorerConfig::default()),
+            horizon: Horizon::default(),
         };
         assert_eq!(functions.list()[0].name, "score-telemetry-t1");
         let before = table.scan("scoring", None, 10).unwrap();

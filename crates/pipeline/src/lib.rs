@@ -31,4 +31,4 @@ mod thing;
 mod uses;
 
 pub use episodes::{Change, HOLD_READINGS, cause_in_words};
-pub use thing::{Processed, ThingState};
+pub use thing::{Horizon, Processed, ThingState};

@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 pub enum AlertEvent {
     Opened,
     Closed,
+    /// Late data: what was told is no longer so.
+    Amended,
+    /// Late data: there was no such episode.
+    Withdrawn,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
-    /// The idempotency key: the episode's id and the event. A receiver that saw it may drop a repeat.
+    /// The idempotency key: the episode's id, the event and its revision. A receiver that saw it may drop a repeat.
     pub key: Box<str>,
     pub event: AlertEvent,
     /// Arrival time of the reading that raised it.

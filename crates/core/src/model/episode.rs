@@ -1,6 +1,6 @@
 //! Episodes: a run of anomalous readings of one thing, told as one event.
 
-use crate::{Cause, Score, TenantId, ThingName, Timestamp};
+use crate::{Cause, Correction, Score, TenantId, ThingName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,4 +32,12 @@ pub struct Episode {
     pub readings: u64,
     /// Of the peak, largest share first.
     pub causes: Vec<Cause>,
+    /// Arrival time of the record by which it was first known.
+    #[serde(default)]
+    pub known: Timestamp,
+    #[serde(default)]
+    pub corrected: Option<Correction>,
+    /// Arrival time of the late record by which it never was; `end` is there then.
+    #[serde(default)]
+    pub withdrawn: Option<Timestamp>,
 }

@@ -1,6 +1,6 @@
 //! Scores: one scale for all detectors, one row per scored reading.
 
-use crate::{ThingName, Timestamp};
+use crate::{Offset, ThingName, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,9 +23,6 @@ impl Score {
     }
     pub fn value(self) -> f64 {
         self.0
-    }
-    pub fn probability(self) -> f64 {
-        10f64.powf(-self.0)
     }
 }
 
@@ -66,6 +63,15 @@ pub enum Verdict {
     Paused,
 }
 
+/// That late data has changed a result: how often, when the present one became known, and by which record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Correction {
+    pub revision: u32,
+    /// Arrival time of the late record.
+    pub known: Timestamp,
+    pub offset: Offset,
+}
+
 /// A row of the results table: one scored reading.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoredReading {
@@ -82,4 +88,6 @@ pub struct ScoredReading {
     pub values: BTreeMap<Box<str>, f64>,
     /// Largest share first, at most three.
     pub causes: Vec<Cause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected: Option<Correction>,
 }

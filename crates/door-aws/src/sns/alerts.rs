@@ -79,6 +79,8 @@ impl Notify for SnsService {
         let event = match alert.event {
             AlertEvent::Opened => "opened",
             AlertEvent::Closed => "closed",
+            AlertEvent::Amended => "amended",
+            AlertEvent::Withdrawn => "withdrawn",
         };
         let severity = format!("{:?}", alert.episode.severity).to_lowercase();
         let text = |value: &str| ("String".to_owned(), value.to_owned());

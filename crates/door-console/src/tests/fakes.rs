@@ -50,6 +50,7 @@ pub fn reading(n: i64) -> ScoredReading {
         threshold: (n > 0).then(|| Score::new(3.0)),
         values: [("pressure".into(), 4.0)].into(),
         causes: vec![cause()],
+        corrected: (n == 2).then_some(Correction { revision: 1, known: at(3), offset: Offset(3) }),
     }
 }
 
@@ -77,6 +78,9 @@ pub fn episode() -> Episode {
         threshold: Score::new(3.0),
         readings: 2,
         causes: vec![cause()],
+        known: at(0),
+        corrected: None,
+        withdrawn: None,
     }
 }
 

@@ -154,6 +154,7 @@ impl Node {
             table: self.table.clone(),
             clock: self.clock.clone(),
             config_for: self.scorer_config(config),
+            horizon: config.horizon,
         };
         LambdaService { functions: Arc::new(functions) }
     }

@@ -90,7 +90,7 @@ pub fn list(episodes: &[Episode]) -> String {
             severity(e),
             e.start.to_string(),
             e.peak.to_string(),
-            e.end.map_or_else(|| "open".to_owned(), |end| end.to_string()),
+            ended(e),
             e.readings.to_string(),
             e.causes.first().map(cause_in_words).unwrap_or_default(),
         ]
@@ -98,16 +98,35 @@ pub fn list(episodes: &[Episode]) -> String {
     output::table(&head, rows.collect(), "No anomalies.")
 }
 
+fn ended(e: &Episode) -> String {
+    match (e.withdrawn, e.end) {
+        (Some(_), _) => "withdrawn".to_owned(),
+        (None, Some(end)) => end.to_string(),
+        (None, None) => "open".to_owned(),
+    }
+}
+
+/// When it was known, beside when it happened.
+pub fn known(e: &Episode) -> String {
+    let mut text = format!("known {}", e.known);
+    if let Some(corrected) = e.corrected {
+        let what = if e.withdrawn.is_some() { "withdrawn" } else { "amended" };
+        text.push_str(&format!("  {what} {} (revision {})", corrected.known, corrected.revision));
+    }
+    text
+}
+
 fn show(e: &Episode) -> String {
     let end = e.end.map_or_else(|| "still open".to_owned(), |end| end.to_string());
     let mut text = format!(
-        "{}  ({} severity)\n  tenant {}  thing {}\n  start {}  peak {}  end {end}\n  peak score {:.2}, threshold {:.2}, {} anomalous readings\n",
+        "{}  ({} severity)\n  tenant {}  thing {}\n  start {}  peak {}  end {end}\n  {}\n  peak score {:.2}, threshold {:.2}, {} anomalous readings\n",
         e.id,
         severity(e),
         e.tenant,
         e.thing,
         e.start,
         e.peak,
+        known(e),
         e.peak_score.value(),
         e.threshold.value(),
         e.readings

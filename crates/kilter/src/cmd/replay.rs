@@ -74,7 +74,7 @@ pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
         scored: after.scored - before.scored,
         late: after.late - before.late,
         rejected: after.rejected - before.rejected,
-        anomalies: anomalies.len(),
+        anomalies: anomalies.iter().filter(|episode| episode.withdrawn.is_none()).count(),
     };
     output::print(shared.output, &report, people)
 }

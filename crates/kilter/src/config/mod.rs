@@ -12,7 +12,7 @@ use assets::AssetConfig;
 use kilter_backend_embedded::StreamConfig;
 use kilter_core::{TenantId, ThingName};
 use kilter_detect::{Limits, ScorerConfig};
-use kilter_pipeline::{archive::ArchiveConfig, ingest::Site};
+use kilter_pipeline::{Horizon, archive::ArchiveConfig, ingest::Site};
 use mqtt::MqttLimits;
 use serde::Deserialize;
 use std::{
@@ -40,6 +40,7 @@ struct Raw {
     stream: RawStream,
     lake: RawLake,
     results: RawResults,
+    late: RawLate,
     #[serde(default)]
     webhook: Vec<WebhookConfig>,
     #[serde(default)]
@@ -66,6 +67,13 @@ struct RawLake {
 #[serde(deny_unknown_fields)]
 struct RawResults {
     retention_days: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLate {
+    horizon_seconds: u32,
+    horizon_readings: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -103,6 +111,7 @@ pub struct Config {
     pub server_names: Vec<String>,
     pub stream: StreamConfig,
     pub archive: ArchiveConfig,
+    pub horizon: Horizon,
     pub webhooks: Vec<WebhookConfig>,
     pub limits: Vec<LimitConfig>,
     pub assets: Vec<AssetConfig>,
@@ -146,6 +155,7 @@ impl Config {
                 flush_age: Duration::from_secs(raw.lake.flush_seconds),
                 results_age: Duration::from_secs(raw.results.retention_days.saturating_mul(DAY_SECONDS)),
             },
+            horizon: Horizon { seconds: raw.late.horizon_seconds, readings: raw.late.horizon_readings },
             webhooks: raw.webhook,
             limits: raw.limit,
             assets: raw.asset,
@@ -181,6 +191,14 @@ impl Config {
         if self.stream.retention_age.is_zero() || self.archive.results_age.is_zero() || self.archive.flush_age.is_zero()
         {
             return Err("retention_days and flush_seconds must be at least 1".to_owned());
+        }
+        if self.horizon.seconds > Horizon::SECONDS_MAX || !(1..=Horizon::READINGS_MAX).contains(&self.horizon.readings)
+        {
+            return Err(format!(
+                "late.horizon_seconds must be at most {}, late.horizon_readings 1 to {}: so many readings of every thing are kept in memory; to put nothing in order set horizon_seconds = 0",
+                Horizon::SECONDS_MAX,
+                Horizon::READINGS_MAX
+            ));
         }
         self.mqtt_limits.check()?;
         self.assets.iter().try_for_each(AssetConfig::check)?;
@@ -251,6 +269,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.archive.flush_age, Duration::from_secs(2));
+        assert_eq!(defaults.horizon, Horizon::default(), "the file says what the constants say");
         assert_eq!(config.stream.segment_bytes, defaults.stream.segment_bytes);
         assert_eq!((scorer(&config, "t1", None).limits.len(), scorer(&config, "t2", None).limits.len()), (1, 0));
     }
@@ -289,6 +308,8 @@ mod tests {
             ("account = \"12\"", "twelve"),
             ("[stream]\nsegment_bytes = 1", "segment_bytes"),
             ("[results]\nretention_days = 0", "at least 1"),
+            ("[late]\nhorizon_readings = 5000", "horizon_readings 1 to 4096"),
+            ("[late]\nhorizon_readings = 0", "horizon_seconds = 0"),
             ("[mqtt_limits]\ntopic_levels_max = 9", "topic_levels_max"),
             ("[mqtt_limits]\nqueue_messages_max = 0", "queue_messages_max"),
             ("[mqtt_limits]\nno_such_limit = 1", "no_such_limit"),

@@ -14,6 +14,7 @@ mod http;
 mod input;
 mod kill;
 mod lake;
+mod late;
 mod mosquitto;
 mod paho;
 mod replay;

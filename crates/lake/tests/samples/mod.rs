@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use kilter_core::{
-    Cause, Direction, NewRecord, Offset, Record, RecordKind, Score, ScoredReading, ShardId, TenantId, ThingName,
-    Timestamp, Verdict,
+    Cause, Correction, Direction, NewRecord, Offset, Record, RecordKind, Score, ScoredReading, ShardId, TenantId,
+    ThingName, Timestamp, Verdict,
     ports::objects::{Contents, Listing, Meta, Objects, PutCondition},
 };
 use kilter_lake::Lake;
@@ -104,7 +104,14 @@ pub fn reading(offset: u64, index: u32, arrival: Timestamp) -> ScoredReading {
             expected: [0.5, 1.0],
             detector: "cusum".into(),
         }],
+        corrected: None,
     }
+}
+
+/// The same reading, corrected by a record that came late.
+pub fn corrected(reading: &ScoredReading, revision: u32, offset: u64, known: Timestamp) -> ScoredReading {
+    let correction = Correction { revision, known, offset: Offset(offset) };
+    ScoredReading { score: Some(Score::new(1.5)), corrected: Some(correction), ..reading.clone() }
 }
 
 /// Keys of the tenant that begin with a folder's name, sorted.
@@ -173,6 +180,12 @@ fn scored_of(row: &Row) -> ScoredReading {
         threshold: score(8),
         values: values_of(row.get_map(9).unwrap()),
         causes: causes_of(row.get_list(10).unwrap()),
+        corrected: Some(Correction {
+            known: Timestamp::from_nanos(row.get_long(11).unwrap()),
+            offset: Offset(row.get_long(12).unwrap() as u64),
+            revision: row.get_int(13).unwrap() as u32,
+        })
+        .filter(|correction| correction.revision > 0),
     }
 }
 

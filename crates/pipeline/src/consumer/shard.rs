@@ -3,14 +3,15 @@
 use super::{BATCH, ScorerPorts};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Counts, Progress, Snapshot},
-    record::{Commit, archive_key, archive_partition, json, row_key},
-    thing::ThingState,
+    decode::BATCH_READINGS_MAX,
+    record::{Commit, RowTables, archive_key, archive_partition},
+    thing::{Processed, ThingState},
 };
 use kilter_core::{
     Offset, Record, RecordKind, ShardId, ShardView, Shards, StreamName, TenantId, ThingName, Timestamp, hash_key,
     ports::{
         stream::{Stream, StreamErrorKind},
-        table::{Table, Write},
+        table::Table,
     },
 };
 use std::{collections::HashMap, sync::Arc};
@@ -19,6 +20,9 @@ use std::{collections::HashMap, sync::Arc};
 const SNAPSHOT_RECORDS: u32 = 256;
 /// States written in one commit. Together with [`SNAPSHOT_RECORDS`] it bounds how much the disk writes.
 const SNAPSHOT_BYTES: usize = 4 << 20;
+/// Readings that one batch judges again: late data of one stream must not keep the others waiting. What is left of the
+/// batch is the next one.
+const REJUDGED_MAX: u64 = 10_000;
 
 pub(super) struct Shard {
     /// Whose records come before this shard's.
@@ -55,6 +59,9 @@ pub(super) struct Resident {
     dirty_records: u32,
 }
 
+/// A thing's state, and where it was found.
+type Stored<'a> = (Snapshot, &'a Progress);
+
 /// The shards that came before, the nearest first.
 fn ancestors(shards: &Shards, view: &ShardView) -> Vec<ShardId> {
     let mut found = view.parents.clone();
@@ -69,10 +76,20 @@ fn ancestors(shards: &Shards, view: &ShardView) -> Vec<ShardId> {
 }
 
 impl Resident {
-    pub fn snapshot(&mut self, progress: &Progress, thing: &ThingName) -> Write {
+    /// The state, and the marks that it relies on. Answers how many bytes that writes.
+    pub fn snapshot(&mut self, progress: &Progress, thing: &ThingName, commit: &mut Commit) -> usize {
         self.dirty_from = None;
         self.dirty_records = 0;
-        progress.write_snapshot(thing, &Snapshot { as_of: self.as_of, state: self.state.snapshot() })
+        let marks = self.state.take_marks();
+        let state = progress.write_snapshot(thing, &Snapshot { as_of: self.as_of, state: self.state.snapshot() });
+        let put = marks.put.into_iter().map(|(number, bytes)| progress.write_mark(thing, number, bytes));
+        let delete = marks.delete.into_iter().map(|number| progress.delete_mark(thing, number));
+        let mut bytes = 0;
+        for write in put.chain(delete).chain([state]) {
+            bytes += write.value.as_ref().map_or(0, Vec::len);
+            commit.push(write);
+        }
+        bytes
     }
 }
 
@@ -135,12 +152,16 @@ impl Shard {
         if records.is_empty() && !last && !hands_over {
             return Ok((0, None));
         }
-        let newest = records.last().map(|r| r.record.arrival);
-        let count = records.len();
+        let (mut newest, mut count, mut rejudged) = (None, 0, 0);
         for record in records {
             self.next = record.offset.next();
             let emit = record.offset >= self.committed;
-            self.take(id, &record, ports, emit.then_some((&mut *commit, outbox)), watched)?;
+            rejudged += self.take(id, &record, ports, emit.then_some((&mut *commit, outbox)), watched)?;
+            newest = Some(record.record.arrival);
+            count += 1;
+            if rejudged >= REJUDGED_MAX {
+                break;
+            }
         }
         if self.next >= self.committed {
             self.committed = self.next;
@@ -150,6 +171,7 @@ impl Shard {
         Ok((count, newest))
     }
 
+    /// Answers how many readings were judged again.
     fn take(
         &mut self,
         id: ShardId,
@@ -157,7 +179,7 @@ impl Shard {
         ports: &ScorerPorts,
         emit: Option<(&mut Commit, &Arc<str>)>,
         watched: bool,
-    ) -> Result<(), CheckpointError> {
+    ) -> Result<u64, CheckpointError> {
         let (thing, hash_keys) = (&record.record.thing, self.hash_keys);
         if !self.things.contains_key(thing) {
             let resident = self.load(thing, ports)?;
@@ -166,7 +188,7 @@ impl Shard {
         }
         let resident = self.things.get_mut(thing).expect("the thing was loaded just above");
         if record.offset < resident.as_of {
-            return Ok(());
+            return Ok(0);
         }
         resident.as_of = record.offset.next();
         resident.dirty_from.get_or_insert(record.offset);
@@ -175,28 +197,50 @@ impl Shard {
             if emit.is_some() {
                 resident.count(record, hash_keys, |counts| counts.rejected += 1);
             }
-            return Ok(());
+            return Ok(0);
         }
-        let done = resident.state.process(id, record);
-        let Some((commit, outbox)) = emit else { return Ok(()) };
-        resident.count(
-            record,
-            hash_keys,
-            |counts| if done.rows.is_empty() { counts.late += 1 } else { counts.scored += 1 },
-        );
+        let (table, progress) = (&*ports.table, &self.progress);
+        let done = resident.state.process(id, record, &|number| progress.mark(table, thing, number))?;
+        let rejudged = done.rejudged;
+        if let Some((commit, outbox)) = emit {
+            resident.count(
+                record,
+                hash_keys,
+                |counts| if done.rows.is_empty() { counts.late += 1 } else { counts.scored += 1 },
+            );
+            for change in &done.changes {
+                commit.change(&self.results, outbox, change, record.record.arrival);
+            }
+            self.write_rows(record.offset, done, ports, commit, watched)?;
+        }
+        Ok(rejudged)
+    }
+
+    fn write_rows(
+        &self,
+        offset: Offset,
+        done: Processed,
+        ports: &ScorerPorts,
+        commit: &mut Commit,
+        watched: bool,
+    ) -> Result<(), CheckpointError> {
         metrics::counter!("kilter_score_readings_total").increment(done.rows.len() as u64);
         metrics::counter!("kilter_score_late_readings_total").increment(done.late_readings);
+        metrics::counter!("kilter_score_corrected_readings_total").increment(done.corrected.len() as u64);
         metrics::counter!("kilter_score_unscored_signals_total").increment(done.unscored_signals);
-        for change in done.changes {
-            commit.change(&self.results, outbox, change, record.record.arrival);
+        let to = RowTables {
+            tenant: &self.tenant,
+            results: (ports.keeps_rows)(&self.tenant).then_some(&self.results),
+            scoring: &self.scoring,
+            table: &*ports.table,
+            watched,
+        };
+        for row in done.rows {
+            commit.row(&to, row);
         }
-        let kept = (ports.keeps_rows)(&self.tenant);
-        for (index, row) in done.rows.into_iter().enumerate() {
-            // The lake takes a row from the table; where there is none, the row waits for the lake by itself.
-            let waits = if kept { format!("{}\0{}", row.thing, row_key(&row)).into_bytes() } else { json(&row) };
-            let key = archive_key(record.offset, index);
-            commit.push(Write::put(&self.scoring, self.archive_pk.as_str(), key, waits));
-            commit.row(&self.tenant, kept.then_some(&self.results), row, watched);
+        // Behind the record's own rows: the lake takes them in the order in which they became known.
+        for (index, row) in done.corrected.into_iter().enumerate() {
+            commit.corrected(&to, row, (&self.archive_pk, archive_key(offset, BATCH_READINGS_MAX + index)))?;
         }
         Ok(())
     }
@@ -204,14 +248,19 @@ impl Shard {
     fn load(&self, thing: &ThingName, ports: &ScorerPorts) -> Result<Resident, CheckpointError> {
         let config = (ports.config_for)(&self.tenant, thing);
         let (stored, counts) = self.stored(&*ports.table, thing)?;
+        let new = || ThingState::new(self.tenant.clone(), thing.clone(), config.clone(), ports.horizon);
         let (state, as_of) = match stored {
-            None => (ThingState::new(self.tenant.clone(), thing.clone(), config), Offset(0)),
-            Some(Snapshot { as_of, state }) => {
-                match ThingState::restore(self.tenant.clone(), thing.clone(), config.clone(), &state) {
-                    Ok(state) => (state, as_of),
+            None => (new(), Offset(0)),
+            Some((Snapshot { as_of, state }, at)) => {
+                let (tenant, name) = (self.tenant.clone(), thing.clone());
+                match ThingState::restore(tenant, name, config.clone(), ports.horizon, &state) {
+                    Ok(mut state) => {
+                        self.bring_marks(&mut state, thing, at, &*ports.table)?;
+                        (state, as_of)
+                    }
                     Err(error) => {
                         tracing::warn!(%thing, %error, "the thing's detectors start afresh");
-                        (ThingState::new(self.tenant.clone(), thing.clone(), config), as_of)
+                        (new(), as_of)
                     }
                 }
             }
@@ -219,14 +268,34 @@ impl Shard {
         Ok(Resident { state, counts, counts_changed: false, as_of, dirty_from: None, dirty_records: 0 })
     }
 
-    /// A thing's state and counts; where it has none here, it goes on with those of the shard that it comes from.
-    fn stored(&self, table: &dyn Table, thing: &ThingName) -> Result<(Option<Snapshot>, Counts), CheckpointError> {
-        let (mut snapshot, mut counts) = (self.progress.snapshot(table, thing)?, self.progress.counts(table, thing)?);
+    /// What a thing has marked in the shard that it comes from is written here with its next state.
+    fn bring_marks(
+        &self,
+        state: &mut ThingState,
+        thing: &ThingName,
+        at: &Progress,
+        table: &dyn Table,
+    ) -> Result<(), CheckpointError> {
+        if at.partition() != self.progress.partition() {
+            for number in state.marks() {
+                if let Some(bytes) = at.mark(table, thing, number)? {
+                    state.adopt_mark(number, bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A thing's state with where it was found, and its counts; where it has none here, it goes on with those of the
+    /// shard that it comes from.
+    fn stored(&self, table: &dyn Table, thing: &ThingName) -> Result<(Option<Stored<'_>>, Counts), CheckpointError> {
+        let mut counts = self.progress.counts(table, thing)?;
+        let mut snapshot = self.progress.snapshot(table, thing)?.map(|snapshot| (snapshot, &self.progress));
         let mut ancestors = self.ancestors.iter();
         while snapshot.is_none()
             && let Some((_, ancestor)) = ancestors.next()
         {
-            snapshot = ancestor.snapshot(table, thing)?;
+            snapshot = ancestor.snapshot(table, thing)?.map(|snapshot| (snapshot, ancestor));
             if let (Some(_), None) = (&snapshot, counts) {
                 let received = ancestor.counts(table, thing)?.unwrap_or_default().received;
                 counts = Some(Counts { received, ..Counts::default() });
@@ -256,9 +325,7 @@ impl Shard {
                 break;
             }
             if let Some(resident) = self.things.get_mut(&thing) {
-                let write = resident.snapshot(&self.progress, &thing);
-                bytes += write.value.as_ref().map_or(0, Vec::len);
-                commit.push(write);
+                bytes += resident.snapshot(&self.progress, &thing, commit);
             }
         }
         let relearn_from = self.things.values().filter_map(|r| r.dirty_from).min().unwrap_or(self.next);

@@ -13,7 +13,7 @@ use kilter_core::{
     ports::clock::{Clock, SystemClock},
 };
 use kilter_detect::ScorerConfig;
-use kilter_pipeline::{Processed, ThingState, decode::decode};
+use kilter_pipeline::{Horizon, Processed, ThingState, decode::decode};
 use plot::Plot;
 use serde::Serialize;
 use std::{fmt::Write, path::PathBuf};
@@ -82,7 +82,7 @@ fn detect(args: &Args) -> anyhow::Result<Report> {
         commissioning_readings: args.normal_rows,
         ..ScorerConfig::default()
     };
-    let mut state = ThingState::new(TenantId::new("offline")?, ThingName::new("recording")?, config);
+    let mut state = ThingState::new(TenantId::new("offline")?, ThingName::new("recording")?, config, Horizon::NONE);
     let (mut report, mut plot) = (Report::default(), args.plot.as_ref().map(|_| Plot::default()));
     let now = SystemClock.now();
     while let Some(row) = recording.next_row()? {

@@ -6,7 +6,7 @@ use super::{
 };
 use kilter_core::{AlertEvent, Reading, Score, ScoredReading, TenantId, ThingName, Verdict};
 use kilter_detect::{Sample, ScorerConfig, ThingScorer};
-use kilter_pipeline::{Processed, ThingState};
+use kilter_pipeline::{Horizon, Processed, ThingState};
 
 /// What the pipeline made of a recording.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ pub fn alarms(
     config: ScorerConfig,
     mut look: impl FnMut(usize, &ThingScorer, &Sample<'_>),
 ) -> anyhow::Result<Alarms> {
-    let mut state = ThingState::new(TenantId::new("bench")?, ThingName::new("machine")?, config);
+    let mut state = ThingState::new(TenantId::new("bench")?, ThingName::new("machine")?, config, Horizon::NONE);
     let mut alarms = Alarms::default();
     let mut known = None;
     let begun = thread_seconds()?;

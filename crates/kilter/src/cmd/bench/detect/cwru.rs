@@ -8,7 +8,7 @@ use super::{
 use indicatif::ProgressBar;
 use kilter_core::{TenantId, ThingName, Timestamp, Verdict};
 use kilter_detect::{ScorerConfig, vibration::Bearing};
-use kilter_pipeline::{Processed, ThingState, decode::decode};
+use kilter_pipeline::{Horizon, Processed, ThingState, decode::decode};
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 const RATE_HZ: f64 = 48_000.0;
@@ -104,7 +104,7 @@ fn one(name: &str, learned: &[f64], judged: &[f64], bearing: Option<&Bearing>) -
         bearings: bearing.map(|bearing| (COLUMN.into(), bearing.clone())).into_iter().collect(),
         ..ScorerConfig::default()
     };
-    let mut state = ThingState::new(TenantId::new("bench")?, ThingName::new("motor")?, config);
+    let mut state = ThingState::new(TenantId::new("bench")?, ThingName::new("motor")?, config, Horizon::NONE);
     let mut told = Vec::new();
     let begun = thread_seconds()?;
     for (at, window) in windows(learned).chain(windows(judged)).enumerate() {
