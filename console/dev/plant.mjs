@@ -137,6 +137,7 @@ export class Simulation {
       open = {
         id: `${name}@${reading.event_time}`, tenant: TENANT, thing: name, start: reading.event_time, peak: reading.event_time,
         end: null, severity: fault[3], peak_score: reading.score, threshold: THRESHOLD, readings: 0, causes: reading.causes,
+        known: reading.arrival, corrected: null, withdrawn: null,
       };
       this.episodes.unshift(open);
       this.tell(open, reading, "opened", events);

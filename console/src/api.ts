@@ -15,6 +15,14 @@ export interface Cause {
 
 export type Verdict = { state: "warming"; seen: number; needed: number } | { state: "normal" | "anomalous" | "paused" };
 
+/** Late readings have changed a result. */
+export interface Correction {
+  revision: number;
+  /** Since when the present result is known. */
+  known: string;
+  offset: number;
+}
+
 export interface ScoredReading {
   thing: string;
   event_time: string;
@@ -26,6 +34,7 @@ export interface ScoredReading {
   threshold: number | null;
   values: Record<string, number>;
   causes: Cause[];
+  corrected?: Correction;
 }
 
 export interface Episode {
@@ -41,11 +50,16 @@ export interface Episode {
   threshold: number;
   readings: number;
   causes: Cause[];
+  /** When it was first known. */
+  known: string;
+  corrected: Correction | null;
+  /** When late readings showed that it never was. */
+  withdrawn: string | null;
 }
 
 export interface Alert {
   key: string;
-  event: "opened" | "closed";
+  event: "opened" | "closed" | "amended" | "withdrawn";
   raised: string;
   episode: Episode;
   summary: string;

@@ -221,11 +221,14 @@ export class Plant {
   #reading(tenant: string, reading: ScoredReading, fresh: Point[]): void {
     const key = keyOf(tenant, reading.thing);
     const thing: ThingState = this.things.get(key) ?? { tenant, thing: reading.thing, gap: null };
-    if (thing.last) {
+    const corrects = thing.last?.position === reading.position;
+    // What came late says nothing of how the thing is now.
+    const newest = !thing.last || seconds(reading.event_time) >= seconds(thing.last.event_time);
+    if (thing.last && newest && !corrects) {
       const gap = Math.max(0, seconds(reading.arrival) - seconds(thing.last.arrival));
       thing.gap = thing.gap === null ? gap : 0.8 * thing.gap + 0.2 * gap;
     }
-    thing.last = reading;
+    if (newest) thing.last = reading;
     this.things.set(key, thing);
     if (this.shown && keyOf(this.shown.tenant, this.shown.thing) === key) fresh.push(point(reading));
   }

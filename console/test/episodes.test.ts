@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Alert, Episode } from "../src/api";
-import { LISTED_MAX, around, spans, upsertAlert, upsertEpisode } from "../src/model/episodes";
+import { LISTED_MAX, around, correctionOf, spans, upsertAlert, upsertEpisode } from "../src/model/episodes";
 import { START, at, cause, episode } from "./made";
 
 describe("shading", () => {
@@ -28,6 +28,14 @@ describe("shading", () => {
     const [span] = spans(list, "tenant001", "pump-1", [START, START + 30]);
     expect(span?.peak).toBeNull();
     expect([...(span?.signals ?? [])]).toEqual(["a", "b"]);
+  });
+
+  test("leaves out what was withdrawn", () => {
+    const corrected = { revision: 1, known: at(70), offset: 7 };
+    const list = [episode(10, 20, { withdrawn: at(70), corrected }), episode(40, 50, { corrected })];
+    expect(shade(list, 0, 100)).toEqual([[40, 50]]);
+    expect(list.map(correctionOf).map((c) => c?.what)).toEqual(["withdrawn", "amended"]);
+    expect(correctionOf(episode(10, 20))).toBeNull();
   });
 
   test("of a single reading has no width but is there", () => {

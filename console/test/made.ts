@@ -55,6 +55,9 @@ export function episode(start: number, end: number | null, more: Partial<Episode
     threshold: 3,
     readings: 10,
     causes: [cause({ signal: "pressure" })],
+    known: at(start),
+    corrected: null,
+    withdrawn: null,
     ...more,
   };
 }

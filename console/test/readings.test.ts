@@ -29,6 +29,20 @@ describe("merging live readings", () => {
     expect(merge([], points(0, KEPT_MAX + 7)).length).toBe(KEPT_MAX);
   });
 
+  test("a corrected reading takes the place of the one that it corrects, an older revision does not", () => {
+    const corrected = (revision: number, score: number) =>
+      point(reading(1, { score, corrected: { revision, known: at(9), offset: 9 } }));
+    const merged = merge(points(0, 3), [corrected(2, 7), corrected(1, 6)]);
+    expect(positions(merged)).toEqual(["0:0:0", "0:1:0", "0:2:0"]);
+    expect(merged[1]?.reading.score).toBe(7);
+    expect(merge(merged, points(0, 3))[1]?.reading.score).toBe(7);
+  });
+
+  test("a late reading stands where it belongs", () => {
+    const late = point(reading(7, { event_time: at(1.5) }));
+    expect(positions(merge(points(0, 4), [late]))).toEqual(["0:0:0", "0:1:0", "0:7:0", "0:2:0", "0:3:0"]);
+  });
+
   test("doubles within one batch are dropped", () => {
     expect(merge([], [...points(0, 2), ...points(0, 2)]).length).toBe(2);
   });

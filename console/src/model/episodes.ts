@@ -40,7 +40,7 @@ export function spans(
 ): Span[] {
   const found: Span[] = [];
   for (const episode of episodes) {
-    if (episode.tenant !== tenant || episode.thing !== thing) continue;
+    if (episode.tenant !== tenant || episode.thing !== thing || episode.withdrawn !== null) continue;
     const start = seconds(episode.start);
     const end = episode.end === null ? Math.max(to, start) : seconds(episode.end);
     if (start > to || end < from) continue;
@@ -56,6 +56,12 @@ export function spans(
     });
   }
   return found;
+}
+
+/** What late readings have made of it, and since when that is known; `null` where they have not. */
+export function correctionOf(episode: Episode): { what: string; known: string } | null {
+  if (episode.corrected === null) return null;
+  return { what: episode.withdrawn === null ? "amended" : "withdrawn", known: episode.corrected.known };
 }
 
 /** Which readings to load so that an episode stands in the middle: up to when, and how many. */

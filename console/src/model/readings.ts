@@ -21,16 +21,29 @@ export function point(reading: ScoredReading): Point {
   return { at: seconds(reading.event_time), reading };
 }
 
-/** Both in order of event time, each position once, the newest `max`. Neither input is changed. */
+/** Both in order of event time, each position once in its newest revision, the newest `max`. Neither input is changed. */
 export function merge(window: readonly Point[], incoming: readonly Point[], max = KEPT_MAX): Point[] {
-  const known = new Set(window.map((p) => p.reading.position));
-  const fresh = incoming.filter((p) => !known.has(p.reading.position) && known.add(p.reading.position));
-  if (fresh.length === 0) return window.slice(-max);
-  const all = [...window, ...fresh];
+  const known = new Map(window.map((p) => [p.reading.position, p]));
+  const fresh: Point[] = [];
+  const revised = new Map<string, Point>();
+  for (const p of incoming) {
+    const { position } = p.reading;
+    const other = known.get(position);
+    if (other && revision(p) <= revision(other)) continue;
+    known.set(position, p);
+    if (other) revised.set(position, p);
+    else fresh.push(p);
+  }
+  if (fresh.length === 0 && revised.size === 0) return window.slice(-max);
+  const all = [...window, ...fresh].map((p) => revised.get(p.reading.position) ?? p);
   const last = window.at(-1);
   const inOrder = fresh.every((p, i) => p.at >= (fresh[i - 1]?.at ?? last?.at ?? -Infinity));
   if (!inOrder) all.sort((a, b) => a.at - b.at || comparePositions(a.reading.position, b.reading.position));
   return all.slice(-max);
+}
+
+function revision(p: Point): number {
+  return p.reading.corrected?.revision ?? 0;
 }
 
 function comparePositions(a: string, b: string): number {

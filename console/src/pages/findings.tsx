@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import type { Alert, Episode } from "../api";
 import { thingAddress, type Address } from "../model/address";
+import { correctionOf } from "../model/episodes";
 import { oddity } from "../model/numbers";
 import { seconds, span } from "../model/time";
 import type { Plant } from "../plant";
@@ -114,8 +115,20 @@ function EpisodeItem({ episode, current }: { episode: Episode; current: boolean 
         <When at={episode.start} /> – {episode.end === null ? <b class="open">open</b> : <When at={episode.end} since={episode.start} />}
         <span class="muted"> · {lasted(episode)}</span>
       </span>
+      <Corrected episode={episode} />
       <Causes causes={episode.causes} most={2} />
     </a>
+  );
+}
+
+/** That late readings have changed it, and when that and the anomaly itself became known. */
+function Corrected({ episode }: { episode: Episode }) {
+  const correction = correctionOf(episode);
+  if (!correction) return null;
+  return (
+    <span class="finding-time muted">
+      {correction.what} by late readings <When at={correction.known} />, first known <When at={episode.known} />
+    </span>
   );
 }
 
@@ -143,6 +156,9 @@ function AlertItem({ alert, current }: { alert: Alert; current: boolean }) {
         </span>
       </span>
       <span class="summary">{alert.summary}</span>
+      <span class="muted">
+        happened <When at={episode.start} />, first known <When at={episode.known} />
+      </span>
       <span class="deliveries muted">
         {alert.deliveries.length === 0
           ? "not delivered yet"

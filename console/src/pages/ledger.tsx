@@ -13,7 +13,7 @@ const COLUMNS: [keyof LedgerCounts, string, string][] = [
   ["stored", "Stored", "usable, kept in the stream"],
   ["rejected", "Rejected", "unusable, kept with the reason"],
   ["scored", "Scored", "judged by the detectors"],
-  ["late", "Late", "behind what was scored, or a double"],
+  ["late", "Late", "beyond the horizon, or a double"],
   ["waiting", "Waiting", "stored, to be scored next"],
 ];
 
