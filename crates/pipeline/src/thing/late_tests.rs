@@ -311,3 +311,18 @@ fn a_neighbour_of_the_last_late_reading_costs_little() {
     assert!(run.rejudged - first <= 19 * 101, "{} and {}", first, run.rejudged - first);
     assert!(first <= 256 + 101);
 }
+
+#[test]
+fn wide_readings_are_kept_within_bounds() {
+    let mut run = Run::new(Horizon::default());
+    for i in 0..600 {
+        let fields: Vec<String> = (0..1_000).map(|field| format!("\"{i:04}x{field}\":1")).collect();
+        run.take(format!("{{\"ts\":{},{}}}", T0 + i, fields.join(",")));
+        if i % 100 == 99 {
+            run.write();
+        }
+    }
+    let (bytes, marks) = (run.state.memory_bytes(), run.marks.get_mut().len());
+    assert!(bytes < 12 << 20, "{bytes}");
+    assert!((1..=8).contains(&marks), "{marks}");
+}

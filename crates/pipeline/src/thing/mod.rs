@@ -250,6 +250,7 @@ impl ThingState {
             }
             let (row, changes) = again(&mut judge, &self.who, entry);
             changes.iter().for_each(|change| now.note(change, at + 1));
+            self.timeline.passed(at);
             if own {
                 done.rows.extend(row);
             } else if at > first {

@@ -10,6 +10,11 @@ use std::{collections::VecDeque, sync::Arc};
 /// Readings from one mark to the next: what is judged again for a late reading beside those that follow it, and how
 /// often a state is written.
 pub const MARK_READINGS: u64 = 256;
+/// Names and values of a thing's readings in memory, as if none shared its names with its neighbour: wide readings are put
+/// in order within fewer of them, with marks closer together.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+/// States of a thing's marks, unless it is one: things of a hundred signals and more are put in order within fewer readings.
+const MARKED_BYTES_MAX: usize = 4 << 20;
 
 /// How far behind the newest reading of its thing a reading may be and still be put in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,7 @@ struct Mark {
     number: u64,
     /// Entries that it has seen, counted from the thing's first.
     at: u64,
+    size: u32,
     /// Until it is in the table.
     #[serde(skip)]
     bytes: Option<Vec<u8>>,
@@ -86,6 +92,9 @@ pub struct Timeline {
     horizon: Horizon,
     /// Oldest first, from the oldest mark on.
     entries: VecDeque<Entry>,
+    /// Of all entries, and of those behind the last mark.
+    bytes: usize,
+    bytes_since_mark: usize,
     /// Entries before these.
     first: u64,
     /// Of the newest reading before the first entry that ever was.
@@ -144,7 +153,18 @@ pub struct MarkWrites {
 impl Timeline {
     pub fn new(horizon: Horizon) -> Self {
         let (entries, marks) = (VecDeque::new(), VecDeque::new());
-        Self { horizon, entries, first: 0, floor: None, marks, next_mark: 0, near: None, dropped: Vec::new() }
+        Self {
+            horizon,
+            entries,
+            bytes: 0,
+            bytes_since_mark: 0,
+            first: 0,
+            floor: None,
+            marks,
+            next_mark: 0,
+            near: None,
+            dropped: Vec::new(),
+        }
     }
 
     pub fn is_off(&self) -> bool {
@@ -208,7 +228,9 @@ impl Timeline {
             self.floor = judge.moments.last_event;
         }
         self.mark_if_due(self.end(), judge);
+        self.bytes += entry.bytes();
         self.entries.push_back(entry);
+        self.passed(self.end() - 1);
         if self.near.as_ref().is_some_and(|near| self.end() - near.at > MARK_READINGS) {
             self.near = None;
         }
@@ -217,10 +239,35 @@ impl Timeline {
 
     /// Marks the state that has seen the first `at` entries, where the last mark is far enough behind.
     pub fn mark_if_due(&mut self, at: u64, judge: &Judge) {
-        if self.marks.back().is_none_or(|last| at - last.at >= MARK_READINGS) {
-            self.marks.push_back(Mark { number: self.next_mark, at, bytes: Some(judge.to_bytes()) });
+        let far = self.bytes_since_mark >= KEPT_BYTES_MAX / 4;
+        if self.marks.back().is_none_or(|last| far || at - last.at >= MARK_READINGS) {
+            self.bytes_since_mark = 0;
+            let bytes = judge.to_bytes();
+            self.marks.push_back(Mark { number: self.next_mark, at, size: bytes.len() as u32, bytes: Some(bytes) });
             self.next_mark += 1;
         }
+    }
+
+    /// An entry has been judged, after [`Self::mark_if_due`].
+    pub fn passed(&mut self, at: u64) {
+        self.bytes_since_mark += self.entries[(at - self.first) as usize].bytes();
+    }
+
+    fn bytes_of(&self, entries: std::ops::Range<u64>) -> usize {
+        let range = (entries.start - self.first) as usize..(entries.end - self.first) as usize;
+        self.entries.range(range).map(Entry::bytes).sum()
+    }
+
+    /// The oldest entries that are too many bytes.
+    fn too_many(&self) -> usize {
+        let mut bytes = self.bytes;
+        let mut entries = self.entries.iter();
+        while bytes > KEPT_BYTES_MAX
+            && let Some(entry) = entries.next()
+        {
+            bytes -= entry.bytes();
+        }
+        self.entries.len() - entries.len()
     }
 
     /// Forgets what no late reading can need.
@@ -229,13 +276,16 @@ impl Timeline {
         let edge = self.edge(newest);
         let by_time = self.entries.partition_point(|entry| entry.place <= edge);
         let by_count = self.entries.len().saturating_sub(self.horizon.readings as usize);
-        let needed = self.first + by_time.max(by_count) as u64;
-        while self.marks.get(1).is_some_and(|mark| mark.at <= needed) {
+        let needed = self.first + by_time.max(by_count).max(self.too_many()) as u64;
+        let mut marked: usize = self.marks.iter().map(|mark| mark.size as usize).sum();
+        while self.marks.get(1).is_some_and(|mark| mark.at <= needed || marked > MARKED_BYTES_MAX) {
             let oldest = self.marks.pop_front();
+            marked -= oldest.as_ref().map_or(0, |mark| mark.size as usize);
             self.drop_mark(oldest);
         }
         let from = self.marks.front().map_or(self.first, |mark| mark.at);
-        self.entries.drain(..(from - self.first) as usize);
+        let gone = self.entries.drain(..(from - self.first) as usize);
+        self.bytes -= gone.map(|entry| entry.bytes()).sum::<usize>();
         self.first = from;
         if self.near.as_ref().is_some_and(|near| near.at < from) {
             self.near = None;
@@ -260,6 +310,7 @@ impl Timeline {
     ) -> Result<Option<(Judge, u64)>, E> {
         let Some(mark) = self.marks.iter().rev().find(|mark| mark.at <= at) else { return Ok(None) };
         if let Some(near) = self.near.take_if(|near| (mark.at..=at).contains(&near.at)) {
+            self.bytes_since_mark = self.bytes_of(mark.at..near.at);
             return Ok(Some((*near.judge, near.at)));
         }
         let bytes = match &mark.bytes {
@@ -267,6 +318,7 @@ impl Timeline {
             None => read(mark.number)?,
         };
         let judge = bytes.and_then(|bytes| Judge::from_bytes(config.clone(), &bytes).ok());
+        self.bytes_since_mark = 0;
         Ok(judge.map(|judge| (judge, mark.at)))
     }
 
@@ -282,6 +334,7 @@ impl Timeline {
         let mut places = Vec::with_capacity(late.len());
         for entry in late {
             let at = self.before(entry.place);
+            self.bytes += entry.bytes();
             self.entries.insert((at - self.first) as usize, entry);
             places.push(at);
         }
@@ -367,6 +420,9 @@ impl Timeline {
         }
         (timeline.first, timeline.floor) = (stored.first, stored.floor);
         (timeline.marks, timeline.next_mark) = (stored.marks, stored.next_mark);
+        timeline.bytes = timeline.entries.iter().map(Entry::bytes).sum();
+        let marked = timeline.marks.back().map_or(timeline.first, |mark| mark.at);
+        timeline.bytes_since_mark = timeline.bytes_of(marked.clamp(timeline.first, timeline.end())..timeline.end());
         timeline
     }
 }
@@ -388,6 +444,12 @@ impl Entry {
         let What::Reading { names, values } = &self.what else { return None };
         let signals = names.iter().cloned().zip(values.iter().copied()).collect();
         Some(Reading { event_time: self.event_time, signals })
+    }
+
+    /// What it takes with names of its own; so the same whatever its neighbours are.
+    fn bytes(&self) -> usize {
+        let names = self.names().map_or(0, |names| names.iter().map(|name| name.len() + size_of::<Box<str>>()).sum());
+        self.memory_bytes() + names
     }
 
     fn memory_bytes(&self) -> usize {

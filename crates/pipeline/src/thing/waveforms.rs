@@ -7,7 +7,11 @@ use kilter_detect::vibration::{Seen, Vibration, Waveform};
 
 impl ThingState {
     /// Adds what the waveforms show to the reading's signals. What the device says itself counts.
-    pub(super) fn look<'a>(&self, waveforms: &'a [(Box<str>, Waveform)], reading: &mut Reading) -> Vec<(&'a str, Seen)> {
+    pub(super) fn look<'a>(
+        &self,
+        waveforms: &'a [(Box<str>, Waveform)],
+        reading: &mut Reading,
+    ) -> Vec<(&'a str, Seen)> {
         if waveforms.is_empty() {
             return Vec::new();
         }
