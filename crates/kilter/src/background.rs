@@ -2,8 +2,8 @@
 
 use std::{io, thread};
 
-/// Where processors are scarce, such a thread gets about a tenth of what one that serves devices gets.
-const NICENESS: i32 = 10;
+/// The lowest priority that still gets a share, where processors are scarce.
+const NICENESS: i32 = 19;
 
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(|| {

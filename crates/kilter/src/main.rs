@@ -23,9 +23,6 @@ use std::{
 };
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // Before anything that speaks TLS.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {

@@ -138,9 +138,8 @@ fn what_gathers_while_the_disk_works_is_one_round() {
         assert_eq!(block_on(future).unwrap(), [(ShardId(0), Offset(offset))]);
     }
     // The first of them may have been taken up before the rest came; the others share one write.
-    let path = lock(&shard.writer).segment.path.clone();
     let opened = lock(&shard.view).active.open("test").unwrap();
-    let end = fs::metadata(path).unwrap().len();
+    let end = lock(&shard.view).end;
     let mut frames = frames::FrameReader::new(&opened.file, opened.salt, format::SEGMENT_HEADER_BYTES as u64, end, 0);
     let mut rounds = 0;
     while let Some(frame) = frames.next().unwrap() {

@@ -49,6 +49,14 @@ fn conforms(document: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(reference) = schema["$ref"].as_str() {
         return conforms(document, document.pointer(&reference[1..]).unwrap(), value, at);
     }
+    if let Some([variant, null]) = schema["oneOf"].as_array().map(Vec::as_slice)
+        && null["type"] == "null"
+    {
+        if !value.is_null() {
+            conforms(document, variant, value, at);
+        }
+        return;
+    }
     if let Some(variants) = schema["oneOf"].as_array() {
         let tag = schema["discriminator"]["propertyName"].as_str().unwrap();
         let chosen = variants.iter().find(|variant| {
@@ -60,8 +68,12 @@ fn conforms(document: &Value, schema: &Value, value: &Value, at: &str) {
     match value {
         Value::Object(fields) if schema.get("properties").is_some() => {
             let described = schema["properties"].as_object().unwrap();
-            let sent: BTreeSet<_> = fields.keys().collect();
-            assert_eq!(sent, described.keys().collect::<BTreeSet<_>>(), "{at}");
+            let sent: BTreeSet<&str> = fields.keys().map(String::as_str).collect();
+            let known: BTreeSet<&str> = described.keys().map(String::as_str).collect();
+            let required = schema["required"]
+                .as_array()
+                .map_or(known.clone(), |names| names.iter().filter_map(Value::as_str).collect());
+            assert!(required.is_subset(&sent) && sent.is_subset(&known), "{at}: {sent:?}, described are {known:?}");
             for (name, field) in fields {
                 conforms(document, &described[name], field, &format!("{at}.{name}"));
             }
