@@ -11,14 +11,7 @@ const SPEED_RPM: f64 = 1_797.0;
 const OUTER_HZ: f64 = 107.4;
 
 fn bearing() -> Bearing {
-    Bearing {
-        rolling_elements: 9,
-        element_diameter_mm: 7.94,
-        pitch_diameter_mm: 39.04,
-        contact_angle_deg: 0.0,
-        speed_rpm: Some(SPEED_RPM),
-        speed_signal: None,
-    }
+    Bearing { speed_rpm: Some(SPEED_RPM), ..Bearing::new(9, 7.94, 39.04) }
 }
 
 /// A resonance at 3 kHz that rings at every knock, in noise: as a pit in a race would sound.

@@ -21,8 +21,8 @@ pub struct Bearing {
 }
 
 impl Bearing {
-    #[cfg(test)]
-    pub(crate) fn new(rolling_elements: u32, element_diameter_mm: f64, pitch_diameter_mm: f64) -> Self {
+    /// By its geometry, without a contact angle; the speed is yet to be told.
+    pub fn new(rolling_elements: u32, element_diameter_mm: f64, pitch_diameter_mm: f64) -> Self {
         Self {
             rolling_elements,
             element_diameter_mm,

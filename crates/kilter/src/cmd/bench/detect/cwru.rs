@@ -75,14 +75,7 @@ pub fn run(data: &Path, bar: &ProgressBar) -> anyhow::Result<Report> {
 
 /// The SKF 6205 at the drive end.
 fn bearing() -> Bearing {
-    Bearing {
-        rolling_elements: 9,
-        element_diameter_mm: 7.94,
-        pitch_diameter_mm: 39.04,
-        contact_angle_deg: 0.0,
-        speed_rpm: Some(SPEED_RPM),
-        speed_signal: None,
-    }
+    Bearing { speed_rpm: Some(SPEED_RPM), ..Bearing::new(9, 7.94, 39.04) }
 }
 
 fn windows(samples: &[f64]) -> impl ExactSizeIterator<Item = &[f64]> {
