@@ -7,6 +7,7 @@ use crate::{
     payload::{BODY_PAUSE_MAX, Check, Payload, too_large},
     protocol::Protocol,
     services::{Found, Services, body_bytes_max, global, name_of},
+    session::{Refusal, Session, Sessions},
     sigv4::{self, BodyHash, Denial, DenialKind, Signed, chunked::Chunks},
     uri,
 };
@@ -27,6 +28,7 @@ const HELD_KIB_MAX: u32 = 256 * 1024;
 pub struct AwsState {
     pub services: Services,
     pub keys: Arc<AccessKeys>,
+    pub sessions: Sessions,
     pub audit: Audit,
     pub clock: Arc<dyn Clock>,
     pub region: String,
@@ -63,8 +65,8 @@ impl Door {
         let mut response = match self.handle(parts, body, &request_id, &mut seen).await {
             Ok(response) => response,
             Err(refused) => {
-                if let Refused::Denied(denial) = &refused {
-                    self.log(denial, &seen, &request_id, source);
+                if let Some(denial) = refused.denial() {
+                    self.log(&denial, &seen, &request_id, source);
                 }
                 let error = refused.into_error(seen.protocol);
                 tracing::debug!(
@@ -144,14 +146,19 @@ impl Door {
     }
 
     /// The key, if it is one of ours, and the clock and the region are right. The signature is not checked yet.
-    fn key(&self, signed: &Signed, service: &str) -> Result<AccessKey, Refused> {
+    fn key(&self, signed: &Signed, service: &str) -> Result<Signer, Refused> {
         signed.check_time(self.state.clock.now())?;
-        let key = self.state.keys.active(&signed.access_key).map_err(AwsError::internal)?;
-        let key = key.filter(|_| signed.session_token.is_none()).ok_or_else(|| {
-            let message = "The security token included in the request is invalid: the access key is not one of this \
-                           installation, or it was revoked; see `kilter access-key list`";
-            Denial::new(DenialKind::UnknownKey, message)
-        })?;
+        let key = match &signed.session_token {
+            Some(token) => Signer::Session(Box::new(self.session(&signed.access_key, token)?)),
+            None => {
+                let key = self.state.keys.active(&signed.access_key).map_err(AwsError::internal)?;
+                Signer::Key(Box::new(key.ok_or_else(|| {
+                    let message = "The security token included in the request is invalid: the access key is not one of \
+                                   this installation, or it was revoked; see `kilter access-key list`";
+                    Denial::new(DenialKind::UnknownKey, message)
+                })?))
+            }
+        };
         let own = &self.state.region;
         if signed.region != *own && !global(service) {
             let message = format!(
@@ -162,6 +169,25 @@ impl Door {
             return Err(Denial::new(DenialKind::OtherRegion, message).into());
         }
         Ok(key)
+    }
+
+    fn session(&self, access_key: &str, token: &str) -> Result<Session, Denial> {
+        let opened = self.state.sessions.open(access_key, token, &self.state.account, self.state.clock.now());
+        opened.map_err(|refusal| match refusal {
+            Refusal::Expired => {
+                let message = "The security token included in the request is expired: assume the role again";
+                Denial::new(DenialKind::Expired, message)
+            }
+            Refusal::Invalid => {
+                let message = "The security token included in the request is invalid: it is not of this installation, or \
+                               of another access key";
+                Denial::new(DenialKind::Token, message)
+            }
+            Refusal::NoRole => {
+                let message = "The security token included in the request is invalid: its role was deleted";
+                Denial::new(DenialKind::Token, message)
+            }
+        })
     }
 
     /// What needs no signature: a service must ask for it.
@@ -212,28 +238,58 @@ fn bounded(text: &str) -> String {
     text.chars().take(128).collect()
 }
 
-fn allow(key: &AccessKey, access: Access, seen: &mut Seen) -> Result<(), Denial> {
-    let denied = access.resources.iter().find(|resource| !key.policy.allows(&access.action, resource)).cloned();
+/// Who signed a request.
+enum Signer {
+    Key(Box<AccessKey>),
+    Session(Box<Session>),
+}
+
+impl Signer {
+    fn secret(&self) -> &str {
+        match self {
+            Self::Key(key) => &key.secret,
+            Self::Session(session) => &session.secret,
+        }
+    }
+
+    fn allows(&self, action: &str, resource: &str) -> bool {
+        match self {
+            Self::Key(key) => key.policy.allows(action, resource),
+            Self::Session(session) => session.allows(action, resource),
+        }
+    }
+
+    /// In words.
+    fn name(&self) -> String {
+        match self {
+            Self::Key(key) => format!("Access key {}", key.id),
+            Self::Session(session) => format!("User: {}", session.arn()),
+        }
+    }
+}
+
+fn allow(key: &Signer, access: Access, seen: &mut Seen) -> Result<(), Denial> {
+    let denied = access.resources.iter().find(|resource| !key.allows(&access.action, resource)).cloned();
     seen.action = access.action;
     match denied {
         None => Ok(()),
         Some(resource) => {
             let message = format!(
-                "Access key {} is not authorized to perform: {} on resource: {resource} because its policy does not \
-                 allow it",
-                key.id, seen.action
+                "{} is not authorized to perform: {} on resource: {resource} because its policy does not allow it",
+                key.name(),
+                seen.action
             );
             Err(Denial::new(DenialKind::NotAllowed, message))
         }
     }
 }
 
-fn check_body(parts: &Parts, signed: &Signed, key: &AccessKey, body: &[u8]) -> Result<(), Denial> {
+fn check_body(parts: &Parts, signed: &Signed, key: &Signer, body: &[u8]) -> Result<(), Denial> {
     let BodyHash::Whole(claimed) = &signed.body else {
         return Err(Denial::new(DenialKind::Body, "The body of this service's requests must be signed as a whole"));
     };
     let hash = sigv4::sha256_hex(body);
-    signed.check(parts, &key.secret, &hash)?;
+    signed.check(parts, key.secret(), &hash)?;
     match claimed {
         Some(claimed) if *claimed != hash => Err(Denial::new(DenialKind::Body, "The body is not what was signed")),
         _ => Ok(()),
@@ -245,7 +301,7 @@ fn open_stream(
     parts: &Parts,
     body: Body,
     signed: &Signed,
-    key: &AccessKey,
+    key: &Signer,
     call: Call,
 ) -> Result<(Call, Payload), Denial> {
     let claimed = match &signed.body {
@@ -259,7 +315,7 @@ fn open_stream(
         BodyHash::SignedChunks { trailer: true } => "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
         BodyHash::UnsignedChunks => "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
     };
-    let signing = signed.check(parts, &key.secret, claimed)?;
+    let signing = signed.check(parts, key.secret(), claimed)?;
     let (check, announced) = match &signed.body {
         BodyHash::Unsigned | BodyHash::Whole(None) => (Check::None, length(parts, "content-length")),
         BodyHash::Whole(Some(hash)) => (Payload::whole(hash.clone()), length(parts, "content-length")),
@@ -296,6 +352,17 @@ impl From<AwsError> for Refused {
 }
 
 impl Refused {
+    /// Where somebody was not let in, be it by a service: a role's trust is asked there.
+    fn denial(&self) -> Option<Denial> {
+        match self {
+            Self::Denied(denial) => Some(denial.clone()),
+            Self::Failed(error) if matches!(error.code.as_str(), "AccessDenied" | "AccessDeniedException") => {
+                Some(Denial::new(DenialKind::NotAllowed, error.message.clone()))
+            }
+            Self::Failed(_) => None,
+        }
+    }
+
     fn into_error(self, protocol: Protocol) -> AwsError {
         match self {
             Self::Failed(error) => error,
@@ -313,7 +380,9 @@ fn code_of(kind: DenialKind, protocol: Protocol) -> (&'static str, StatusCode) {
     let (json, query, s3) = match kind {
         K::Missing => ("MissingAuthenticationTokenException", "MissingAuthenticationToken", "AccessDenied"),
         K::Incomplete => ("IncompleteSignatureException", "IncompleteSignature", "AuthorizationHeaderMalformed"),
+        K::Expired => ("ExpiredTokenException", "ExpiredToken", "ExpiredToken"),
         K::UnknownKey => ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId"),
+        K::Token => ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidToken"),
         K::Mismatch => ("InvalidSignatureException", "SignatureDoesNotMatch", "SignatureDoesNotMatch"),
         K::Skewed => ("InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed"),
         K::OtherRegion => ("InvalidSignatureException", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"),

@@ -30,6 +30,12 @@ impl Form {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Whether there is a parameter of this name, or a list or map.
+    pub fn has(&self, name: &str) -> bool {
+        let part = |key: &String| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.0.keys().any(part)
+    }
+
     pub fn required(&self, name: &str) -> Result<&str, AwsError> {
         let missing = || AwsError::new("ValidationError", format!("The request must contain the parameter {name}"));
         self.get(name).filter(|value| !value.is_empty()).ok_or_else(missing)

@@ -21,10 +21,12 @@ pub mod s3;
 pub mod sagemaker;
 pub mod server;
 pub mod services;
+pub mod session;
 pub mod sigv4;
 pub mod sitewise;
 pub mod sns;
 pub mod sts;
+pub mod tagging;
 pub mod uri;
 pub mod xml;
 

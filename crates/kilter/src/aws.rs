@@ -6,8 +6,11 @@ use kilter_core::ports::{clock::Clock, deliver::Deliver, fleet::Fleet};
 use kilter_door_aws::{
     AwsState, Services,
     audit::Audit,
+    iam::Iam,
     iot::{Iot, IotData},
     keys::{AccessKey, AccessKeys},
+    session::{KEY_BYTES, Sessions},
+    sigv4::hex,
 };
 use kilter_pipeline::{control::PipelineControl, rules::RuleAdmin};
 use std::{
@@ -22,17 +25,39 @@ pub fn open_keys(data_dir: &Path, clock: &dyn Clock) -> anyhow::Result<AccessKey
     Ok(AccessKeys::open(&path, clock.now())?)
 }
 
-pub fn state(config: &Config, services: Services, clock: Arc<dyn Clock>) -> anyhow::Result<AwsState> {
+pub fn state(
+    config: &Config,
+    services: Services,
+    sessions: Sessions,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<AwsState> {
     let audit = config.data_dir.join("audit");
     let audit = Audit::open(&audit).with_context(|| format!("the audit log in {} cannot be used", audit.display()))?;
     Ok(AwsState {
         services,
         keys: Arc::new(open_keys(&config.data_dir, &*clock)?),
+        sessions,
         audit,
         clock,
         region: config.site.region.clone(),
         account: config.site.account.clone(),
     })
+}
+
+/// Sessions of roles, sealed with a key that is made where it is missing.
+pub fn sessions(data_dir: &Path, iam: Iam) -> anyhow::Result<Sessions> {
+    let path = data_dir.join("identity/sessions.key");
+    if !path.exists() {
+        let mut bytes = [0u8; KEY_BYTES];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("the operating system gave no random bytes"))?;
+        write_secret(&path, &hex(&bytes))?;
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let digits: Vec<u8> = text.trim().chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    let key = <[u8; KEY_BYTES]>::try_from(bytes)
+        .map_err(|_| anyhow::anyhow!("{} is no key of sessions: remove it, and every session ends", path.display()))?;
+    Ok(Sessions::new(&key, iam))
 }
 
 /// The endpoint's address. Over TLS by a name of the server's certificate.

@@ -1,10 +1,10 @@
 //! The door without a socket: requests signed by the test's own hand.
 
 use super::*;
-use crate::{policy::Policy, sts::Sts};
+use crate::{iam::Iam, policy::Policy, session::Issued, sts::Sts};
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::Timestamp;
-use kilter_testkit::FakeClock;
+use kilter_testkit::{FakeClock, MemoryTable};
 
 struct Echo;
 
@@ -35,6 +35,7 @@ struct Setup {
     door: Door,
     key: AccessKey,
     reader: AccessKey,
+    clock: FakeClock,
     dir: tempfile::TempDir,
 }
 
@@ -47,15 +48,19 @@ fn setup() -> Setup {
     let key = keys.root().unwrap().unwrap();
     let policy = r#"{"Statement": [{"Effect": "Allow", "Action": "kinesis:Get*", "Resource": "*"}]}"#;
     let reader = keys.create("reader", Policy::parse(policy).unwrap(), now).unwrap();
+    let clock = FakeClock::at(now);
+    let iam = Iam::open(Arc::new(MemoryTable::new()), Arc::new(clock.clone()), "123456789012").unwrap();
+    let sessions = Sessions::new(&[7; 32], iam);
     let door = Door::new(AwsState {
-        services: Services::default().with(Echo).with(Sts).with_streaming(Blob),
+        services: Services::default().with(Echo).with(Sts { sessions: sessions.clone() }).with_streaming(Blob),
         keys: Arc::new(keys),
+        sessions,
         audit: Audit::open(dir.path()).unwrap(),
-        clock: Arc::new(FakeClock::at(now)),
+        clock: Arc::new(clock.clone()),
         region: "us-east-1".into(),
         account: "123456789012".into(),
     });
-    Setup { door, key, reader, dir }
+    Setup { door, key, reader, clock, dir }
 }
 
 /// One request, signed as a client signs it.
@@ -68,20 +73,26 @@ struct Sent<'a> {
     target: &'a str,
     body: &'a str,
     signed_body: &'a str,
+    /// Of a session; empty for access keys.
+    token: &'a str,
 }
 
 impl<'a> Sent<'a> {
     fn new(key: &'a AccessKey, service: &'a str, target: &'a str, body: &'a str) -> Self {
-        Self { key, secret: &key.secret, service, region: "us-east-1", at: NOW, target, body, signed_body: body }
+        let (secret, region) = (&key.secret, "us-east-1");
+        Self { key, secret, service, region, at: NOW, target, body, signed_body: body, token: "" }
     }
 
     fn request(&self) -> Request<Body> {
         let time = Timestamp::from_seconds(self.at).format("%Y%m%dT%H%M%SZ");
         let hash = sigv4::sha256_hex(self.signed_body.as_bytes());
         let scope = format!("{}/{}/{}/aws4_request", &time[..8], self.region, self.service);
-        let signed = "host;x-amz-content-sha256;x-amz-date;x-amz-target";
+        let token = !self.token.is_empty();
+        let security = if token { ";x-amz-security-token" } else { "" };
+        let signed = format!("host;x-amz-content-sha256;x-amz-date{security};x-amz-target");
+        let security = if token { format!("x-amz-security-token:{}\n", self.token) } else { String::new() };
         let canonical = format!(
-            "POST\n/\n\nhost:localhost\nx-amz-content-sha256:{hash}\nx-amz-date:{time}\nx-amz-target:{}\n\n{signed}\n{hash}",
+            "POST\n/\n\nhost:localhost\nx-amz-content-sha256:{hash}\nx-amz-date:{time}\n{security}x-amz-target:{}\n\n{signed}\n{hash}",
             self.target
         );
         let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", sigv4::sha256_hex(canonical.as_bytes()));
@@ -95,7 +106,9 @@ impl<'a> Sent<'a> {
             self.key.id,
             sigv4::hex(&key)
         );
-        Request::post("/")
+        let request = Request::post("/");
+        let request = if token { request.header("x-amz-security-token", self.token) } else { request };
+        request
             .header("host", "localhost")
             .header("x-amz-content-sha256", hash)
             .header("x-amz-date", time)
@@ -176,4 +189,53 @@ async fn a_body_beyond_the_bound_is_refused_unread() {
     *request.body_mut() = Body::from(vec![0; 2 << 20]);
     let (status, body) = answer(&s.door, request).await;
     assert_eq!(status, 413, "{body}");
+}
+
+/// A request with a session's token, which is signed.
+fn with_token(issued: &Issued, at: i64, token: &str) -> Request<Body> {
+    let key = AccessKey {
+        id: issued.access_key.clone(),
+        name: "session".into(),
+        status: crate::keys::KeyStatus::Active,
+        created: Timestamp::from_seconds(at),
+        secret: issued.secret.clone(),
+        policy: Policy::all(),
+    };
+    Sent { at, token, ..Sent::new(&key, "kinesis", "Kinesis_20131202.PutRecord", "{}") }.request()
+}
+
+#[tokio::test]
+async fn a_session_ends_by_itself() {
+    let s = setup();
+    let iam = s.door.state.sessions.iam().clone();
+    assert_eq!(kilter_core::ports::action::RuleRoles::provide(&iam).unwrap().as_deref(), Some("iot-rule-actions-role"));
+    let role = iam.role("iot-rule-actions-role").unwrap();
+    let until = Timestamp::from_seconds(NOW + 900);
+    let issue = |id: &str, policy: Option<&str>| {
+        s.door.state.sessions.issue((&role.name, id), "n", until, policy.map(str::to_owned)).unwrap()
+    };
+    let narrow = r#"{"Statement": [{"Effect": "Allow", "Action": "kinesis:PutRecord", "Resource": "*"}]}"#;
+    // The role may put records into streams of tenants, and this service names no stream.
+    let issued = issue(&role.id, Some(narrow));
+    let (status, body) = answer(&s.door, with_token(&issued, NOW, &issued.token)).await;
+    assert!(
+        status == 400 && body.contains("assumed-role/iot-rule-actions-role/n is not authorized"),
+        "{status} {body}"
+    );
+    let session = s.door.state.sessions.open(&issued.access_key, &issued.token, "123456789012", s.clock.now()).unwrap();
+    let stream = "arn:aws:kinesis:us-east-1:123456789012:stream/anomaly-stream-t1";
+    assert!(session.allows("kinesis:PutRecord", stream) && !session.allows("kinesis:PutRecords", stream));
+    // A token of another role of this name, one that was changed, and one of another key.
+    let other = issue("AROAOTHER", None);
+    let first = if issued.token.starts_with('A') { 'B' } else { 'A' };
+    let changed = format!("{first}{}", &issued.token[1..]);
+    for token in [&other.token, &changed, &issue(&role.id, None).token] {
+        let (_, body) = answer(&s.door, with_token(&issued, NOW, token)).await;
+        assert!(body.contains("UnrecognizedClientException"), "{body}");
+    }
+    s.clock.set(Timestamp::from_seconds(NOW + 899));
+    assert!(answer(&s.door, with_token(&issued, NOW + 899, &issued.token)).await.1.contains("not authorized"));
+    s.clock.set(Timestamp::from_seconds(NOW + 900));
+    let (_, body) = answer(&s.door, with_token(&issued, NOW + 900, &issued.token)).await;
+    assert!(body.contains("ExpiredTokenException"), "{body}");
 }

@@ -1,13 +1,17 @@
 //! Time to live, tags and point-in-time recovery: what a table's owner sets beside its shape.
 
 use super::{
+    DynamoDb,
     definition::{self, Tag},
     fault::{invalid, missing, table_not_found},
     request::{bounded, object, read, table_name},
     schema::{Recovery, TableDescriptor, TimeToLive, seconds},
     store::Store,
 };
-use crate::{AwsError, Call};
+use crate::{
+    AwsError, Call,
+    tagging::{Tagged, Tags},
+};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -175,4 +179,27 @@ pub fn update_continuous_backups(store: &Arc<Store>, call: &Call) -> Result<Json
     })?;
     store.wake.wake();
     Ok(describe_backups(store, &table))
+}
+
+impl Tagged for DynamoDb {
+    fn service(&self) -> &'static str {
+        "dynamodb"
+    }
+
+    fn tagged(&self, call: &Call) -> Result<Vec<(String, Tags)>, AwsError> {
+        let tables = self.0.descriptors()?.into_iter();
+        Ok(tables.map(|table| (table.arn(&call.region, &call.account), table.tags)).collect())
+    }
+
+    fn retag(&self, call: &Call, arn: &str, set: &Tags, remove: &[String]) -> Result<(), AwsError> {
+        let name = of_arn(call, &Request { resource_arn: Some(arn.to_owned()), ..Request::default() })?;
+        self.0.descriptor(&name)?.ok_or_else(|| no_resource(call, &name))?;
+        let tag = |(key, value): (&String, &String)| Tag { key: key.clone(), value: value.clone() };
+        let (set, remove): (Vec<Tag>, _) = (set.iter().map(tag).collect(), remove.to_vec());
+        let change = move |table: &mut TableDescriptor| {
+            table.tags.retain(|key, _| !remove.contains(key));
+            definition::tags(&set, &mut table.tags)
+        };
+        self.0.amend(&name, change).map(drop)
+    }
 }

@@ -8,7 +8,8 @@ use crate::{Access, Answer, AwsError, Call, Service, form::Form};
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::ports::{action::RuleRoles, clock::Clock, table::Table};
 use std::sync::{Arc, Mutex, PoisonError};
-use store::{Role, Roles};
+pub(crate) use store::Role;
+use store::Roles;
 
 /// Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -26,6 +27,21 @@ impl Iam {
     pub fn open(table: Arc<dyn Table>, clock: Arc<dyn Clock>, account: &str) -> Result<Self, AwsError> {
         let roles = Mutex::new(store::load(&*table)?);
         Ok(Self(Arc::new(Inner { table, clock, account: account.to_owned(), roles })))
+    }
+
+    /// The role of this name.
+    pub(crate) fn role(&self, name: &str) -> Option<Role> {
+        self.0.lock().get(name).cloned()
+    }
+
+    pub(crate) fn arn_of(&self, name: &str) -> Option<String> {
+        self.role(name).map(|role| self.0.arn(&role))
+    }
+
+    /// The role of this ARN, path and all.
+    pub(crate) fn role_by_arn(&self, arn: &str) -> Option<Role> {
+        let name = arn.rsplit('/').next()?;
+        self.role(name).filter(|role| self.0.arn(role) == arn)
     }
 
     fn answer(&self, call: &Call) -> Result<Answer, AwsError> {

@@ -13,6 +13,7 @@ const TAGS_MAX: usize = 50;
 const TRUST_BYTES_MAX: usize = 8_192;
 const PAGE: usize = 100;
 const SESSION_SECONDS: u32 = 3_600;
+const SESSION_SECONDS_RANGE: std::ops::RangeInclusive<u32> = SESSION_SECONDS..=43_200;
 
 /// What the actions of tenants' rules assume, by the cookbook's name.
 pub const RULE_ROLE: &str = "iot-rule-actions-role";
@@ -155,7 +156,9 @@ impl Request<'_> {
             return Err(invalid("The specified value for path is invalid: it begins and ends with /"));
         }
         let session = self.form.get("MaxSessionDuration").map(str::parse).transpose();
-        let session = session.map_err(|_| invalid("MaxSessionDuration must be a number of seconds"))?;
+        let session =
+            session.ok().filter(|seconds| seconds.is_none_or(|seconds| SESSION_SECONDS_RANGE.contains(&seconds)));
+        let session = session.ok_or_else(|| invalid("MaxSessionDuration must be a number from 3600 to 43200"))?;
         let role = Role {
             name: name.to_owned(),
             id: new_id()?,

@@ -32,6 +32,18 @@ pub struct Role {
 impl Role {
     /// Whether a statement of the trust policy allows the service to assume the role.
     pub fn trusts(&self, service: &str) -> bool {
+        self.trusts_principal(|principal| one_or_many(&principal["Service"]).any(|known| known == service))
+    }
+
+    /// Whether a statement allows a caller of this account, whom these ARNs name, to assume the role.
+    pub fn trusts_caller(&self, account: &str, names: &[String]) -> bool {
+        let root = format!("arn:aws:iam::{account}:root");
+        let is_caller =
+            |known: &str| known == "*" || known == account || known == root || names.iter().any(|name| name == known);
+        self.trusts_principal(|principal| one_or_many(&principal["AWS"]).any(is_caller))
+    }
+
+    fn trusts_principal(&self, is_one: impl Fn(&Value) -> bool) -> bool {
         let trust: Value = serde_json::from_str(&self.trust).unwrap_or_default();
         let statements = match &trust["Statement"] {
             Value::Array(all) => all.as_slice(),
@@ -40,8 +52,7 @@ impl Role {
         statements.iter().any(|statement| {
             statement["Effect"] == "Allow"
                 && one_or_many(&statement["Action"]).any(|action| action == "sts:AssumeRole")
-                && (statement["Principal"] == "*"
-                    || one_or_many(&statement["Principal"]["Service"]).any(|known| known == service))
+                && (statement["Principal"] == "*" || is_one(&statement["Principal"]))
         })
     }
 

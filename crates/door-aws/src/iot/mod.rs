@@ -8,6 +8,7 @@ mod groups;
 mod policies;
 mod rules;
 mod search;
+mod tags;
 mod things;
 
 pub use data::IotData;

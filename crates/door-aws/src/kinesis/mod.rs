@@ -33,6 +33,8 @@ pub struct KinesisPorts {
     pub table: Arc<dyn Table>,
 }
 
+/// Cheap to clone; all clones are the same.
+#[derive(Clone)]
 pub struct Kinesis(Arc<KinesisPorts>);
 
 impl Kinesis {

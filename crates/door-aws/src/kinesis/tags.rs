@@ -1,9 +1,9 @@
 //! Tags of streams.
 
-use super::{Request, argument, invalid, names, streams::TABLE};
-use crate::{Answer, AwsError};
+use super::{Kinesis, Request, argument, invalid, names, stream_error, streams::TABLE};
+use crate::{Answer, AwsError, Call, tagging::Tagged};
 use kilter_core::{StreamName, ports::table::Write};
-use serde_json::{Value, json as object};
+use serde_json::{Map, Value, json as object};
 use std::collections::BTreeMap;
 
 const TAGS_MAX: usize = 50;
@@ -118,4 +118,28 @@ fn check(tags: &Tags) -> Result<(), AwsError> {
         }
     }
     Ok(())
+}
+
+impl Tagged for Kinesis {
+    fn service(&self) -> &'static str {
+        "kinesis"
+    }
+
+    fn tagged(&self, call: &Call) -> Result<Vec<(String, Tags)>, AwsError> {
+        let request = Request { ports: &self.0, call, input: Map::new() };
+        let streams = self.0.stream.list().map_err(stream_error)?;
+        let one =
+            |(name, _): (StreamName, u32)| Ok((call.arn("kinesis", &format!("stream/{name}")), request.tags(&name)?));
+        streams.into_iter().map(one).collect()
+    }
+
+    fn retag(&self, call: &Call, arn: &str, set: &Tags, remove: &[String]) -> Result<(), AwsError> {
+        let input = Map::from_iter([("ResourceARN".to_owned(), arn.into())]);
+        let request = Request { ports: &self.0, call, input };
+        let name = request.resource()?;
+        let mut tags = request.tags(&name)?;
+        tags.extend(set.clone());
+        tags.retain(|key, _| !remove.contains(key));
+        request.save(&name, &tags).map(drop)
+    }
 }

@@ -1,15 +1,16 @@
 //! Tags of objects and buckets.
 
 use super::{
-    Request,
+    Request, S3,
     document::{Element, NAMESPACE},
     failure::{bad, no_key},
+    from_objects, no_bucket,
     reply::Reply,
 };
-use crate::{AwsError, uri, xml::Xml};
+use crate::{AwsError, Call, tagging::Tagged, uri, xml::Xml};
 use axum::{http::StatusCode, response::Response};
-use kilter_core::ports::objects::Amend;
-use std::collections::HashSet;
+use kilter_core::ports::objects::{Amend, Bucket, BucketChange};
+use std::collections::{BTreeMap, HashSet};
 
 const OBJECT_TAGS_MAX: usize = 10;
 pub(crate) const BUCKET_TAGS_MAX: usize = 50;
@@ -88,5 +89,34 @@ impl Request {
         let amended = self.blocking(move |objects| objects.amend(&bucket, &key, &id, Amend::Tags(tags))).await;
         amended.map_err(|error| if error.code == "NoSuchKey" { no_key(&self.route.key) } else { error })?;
         Reply::new(status).with_some("x-amz-version-id", Self::version_header(&found, &version)).done()
+    }
+}
+
+/// Of a bucket.
+fn bucket_tags(bucket: &Bucket) -> Result<BTreeMap<String, String>, AwsError> {
+    let tags = bucket.settings.get("tagging").map(|document| of_document(document.as_bytes(), BUCKET_TAGS_MAX));
+    Ok(tags.transpose()?.unwrap_or_default().into_iter().collect())
+}
+
+impl Tagged for S3 {
+    fn service(&self) -> &'static str {
+        "s3"
+    }
+
+    fn tagged(&self, _: &Call) -> Result<Vec<(String, BTreeMap<String, String>)>, AwsError> {
+        let buckets = self.objects.buckets().map_err(from_objects)?;
+        buckets.iter().map(|bucket| Ok((format!("arn:aws:s3:::{}", bucket.name), bucket_tags(bucket)?))).collect()
+    }
+
+    fn retag(&self, _: &Call, arn: &str, set: &BTreeMap<String, String>, remove: &[String]) -> Result<(), AwsError> {
+        let name = arn.strip_prefix("arn:aws:s3:::").unwrap_or_default();
+        let bucket = self.objects.bucket(name).map_err(from_objects)?.ok_or_else(|| no_bucket(name))?;
+        let mut tags = bucket_tags(&bucket)?;
+        tags.extend(set.clone());
+        tags.retain(|key, _| !remove.contains(key));
+        let tags = check(tags.into_iter().collect(), BUCKET_TAGS_MAX)?;
+        let kept = (!tags.is_empty()).then(|| document(&tags).finish());
+        let change = BucketChange::Setting("tagging".to_owned(), kept);
+        self.objects.configure(name, change).map_err(from_objects)
     }
 }

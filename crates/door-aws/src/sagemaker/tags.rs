@@ -1,11 +1,12 @@
 //! Tags of models, endpoint configurations and endpoints, by their ARNs.
 
 use super::{
-    Inner, Result,
+    Inner, Result, Sagemaker,
     input::{Input, Tags, constraint, missing, within_limit},
     not_found,
     store::{Config, Endpoint, Kept, Model},
 };
+use crate::{AwsError, Call, tagging::Tagged};
 use serde_json::{Value, json};
 
 const PAGE_MIN: usize = 50;
@@ -22,9 +23,8 @@ fn changed<T: Kept>(inner: &Inner, arn: &str, name: &str, change: impl FnOnce(&m
 }
 
 /// Changes the tags of what an ARN names; `change` says whether it did. Answers them.
-pub fn change(inner: &Inner, input: &Input<'_>, change: impl FnOnce(&mut Tags) -> bool) -> Result<Tags> {
-    let arn = input.text("ResourceArn")?.ok_or_else(|| missing("ResourceArn"))?;
-    let own = input.call.arn("sagemaker", "");
+fn change(inner: &Inner, call: &Call, arn: &str, change: impl FnOnce(&mut Tags) -> bool) -> Result<Tags> {
+    let own = call.arn("sagemaker", "");
     match arn.strip_prefix(&own).and_then(|resource| resource.split_once('/')) {
         Some((Model::KIND, name)) => changed::<Model>(inner, arn, name, change),
         Some((Config::KIND, name)) => changed::<Config>(inner, arn, name, change),
@@ -36,6 +36,10 @@ pub fn change(inner: &Inner, input: &Input<'_>, change: impl FnOnce(&mut Tags) -
     }
 }
 
+fn arn<'i>(input: &'i Input<'_>) -> Result<&'i str> {
+    input.text("ResourceArn")?.ok_or_else(|| missing("ResourceArn"))
+}
+
 fn shown<'t>(tags: impl Iterator<Item = (&'t String, &'t String)>) -> Vec<Value> {
     tags.map(|(key, value)| json!({"Key": key, "Value": value})).collect()
 }
@@ -45,7 +49,7 @@ pub fn add(inner: &Inner, input: &Input<'_>) -> Result<Value> {
     if given.is_empty() {
         return Err(missing("Tags"));
     }
-    let tags = change(inner, input, |tags| {
+    let tags = change(inner, input.call, arn(input)?, |tags| {
         tags.extend(given);
         true
     })?;
@@ -57,7 +61,7 @@ pub fn delete(inner: &Inner, input: &Input<'_>) -> Result<Value> {
     if keys.is_empty() {
         return Err(missing("TagKeys"));
     }
-    change(inner, input, |tags| {
+    change(inner, input.call, arn(input)?, |tags| {
         tags.retain(|key, _| !keys.iter().any(|gone| gone == key.as_str()));
         true
     })?;
@@ -67,11 +71,40 @@ pub fn delete(inner: &Inner, input: &Input<'_>) -> Result<Value> {
 pub fn list(inner: &Inner, input: &Input<'_>) -> Result<Value> {
     let most = input.whole("MaxResults", PAGE_MIN, usize::from(u16::MAX), PAGE_MIN)?;
     let after = input.text("NextToken")?.unwrap_or_default();
-    let tags = change(inner, input, |_| false)?;
+    let tags = change(inner, input.call, arn(input)?, |_| false)?;
     let rest: Vec<(&String, &String)> = tags.iter().filter(|(key, _)| key.as_str() > after).collect();
     let mut answer = json!({ "Tags": shown(rest.iter().copied().take(most)) });
     if let Some((last, _)) = rest.get(most - 1).filter(|_| rest.len() > most) {
         answer["NextToken"] = last.as_str().into();
     }
     Ok(answer)
+}
+
+fn all<T: Kept>(inner: &Inner, call: &Call) -> Result<Vec<(String, Tags)>> {
+    let all: Vec<T> = inner.store.all().map_err(AwsError::internal)?;
+    let one = |mut kept: T| {
+        let arn = call.arn("sagemaker", &format!("{}/{}", T::KIND, kept.name()));
+        (arn, std::mem::take(kept.tags()))
+    };
+    Ok(all.into_iter().map(one).collect())
+}
+
+impl Tagged for Sagemaker {
+    fn service(&self) -> &'static str {
+        "sagemaker"
+    }
+
+    fn tagged(&self, call: &Call) -> Result<Vec<(String, Tags)>> {
+        let inner = &self.0;
+        Ok([all::<Model>(inner, call)?, all::<Config>(inner, call)?, all::<Endpoint>(inner, call)?].concat())
+    }
+
+    fn retag(&self, call: &Call, arn: &str, set: &Tags, remove: &[String]) -> Result<()> {
+        let changed = change(&self.0, call, arn, |tags| {
+            tags.extend(set.clone());
+            tags.retain(|key, _| !remove.contains(key));
+            true
+        });
+        changed.map(drop)
+    }
 }

@@ -27,6 +27,10 @@ pub enum DenialKind {
     /// There is one that cannot be read.
     Incomplete,
     UnknownKey,
+    /// A session's token that is not of this installation, or of another key.
+    Token,
+    /// Its session has ended.
+    Expired,
     Mismatch,
     /// Signed too long ago or in the future, or a presigned address that is no longer valid.
     Skewed,

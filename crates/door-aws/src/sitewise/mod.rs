@@ -14,7 +14,11 @@ mod tests;
 
 pub use formula::Formula;
 
-use crate::{Access, Answer, AwsError, Call, Service, rest::route};
+use crate::{
+    Access, Answer, AwsError, Call, Service,
+    rest::route,
+    tagging::{Tagged, Tags},
+};
 use axum::http::StatusCode;
 use fault::{internal, invalid};
 use futures::{FutureExt, future::BoxFuture};
@@ -24,10 +28,7 @@ use kilter_core::ports::{
     table::Table,
 };
 use serde_json::{Map, Value as Json};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use store::Store;
 use values::Asked;
 
@@ -119,15 +120,20 @@ fn paged<T>(
 /// Of a model or an asset, by its ARN.
 fn tags(service: &Sitewise, call: &Call) -> Result<Answer, AwsError> {
     let of = call.query("resourceArn").ok_or_else(|| invalid("resourceArn must not be null"))?;
-    let place = of.strip_prefix(&arn(call, "")).and_then(|resource| resource.split_once('/'));
-    let _alone = service.changes();
     let given = crate::json::object(call)?;
     let gone = |key: &String| call.method == "DELETE" && call.query.contains(&("tagKeys".to_owned(), key.clone()));
-    let change = |tags: &mut BTreeMap<String, String>| {
+    let changed = retag(service, call, of, |tags| {
         tags.extend(model::tags(&given));
         tags.retain(|key, _| !gone(key));
-    };
-    let changed = match place {
+    })?;
+    Ok(Answer::json(&serde_json::json!({ "tags": changed })))
+}
+
+/// Changes the tags of what an ARN names; answers them.
+fn retag(service: &Sitewise, call: &Call, of: &str, change: impl Fn(&mut Tags)) -> Result<Tags, AwsError> {
+    let place = of.strip_prefix(&arn(call, "")).and_then(|resource| resource.split_once('/'));
+    let _alone = service.changes();
+    Ok(match place {
         Some(("asset-model", id)) => {
             let mut model = service.store.model(id)?;
             change(&mut model.tags);
@@ -142,8 +148,29 @@ fn tags(service: &Sitewise, call: &Call) -> Result<Answer, AwsError> {
             after.tags
         }
         _ => return Err(fault::not_found("Resource", of)),
-    };
-    Ok(Answer::json(&serde_json::json!({ "tags": changed })))
+    })
+}
+
+impl Tagged for Sitewise {
+    fn service(&self) -> &'static str {
+        "iotsitewise"
+    }
+
+    fn tagged(&self, call: &Call) -> Result<Vec<(String, Tags)>, AwsError> {
+        let models: Vec<model::Model> = self.store.all(store::MODELS)?;
+        let assets: Vec<model::Asset> = self.store.all(store::ASSETS)?;
+        let models = models.into_iter().map(|model| (arn(call, &format!("asset-model/{}", model.id)), model.tags));
+        let assets = assets.into_iter().map(|asset| (arn(call, &format!("asset/{}", asset.id)), asset.tags));
+        Ok(models.chain(assets).collect())
+    }
+
+    fn retag(&self, call: &Call, arn: &str, set: &Tags, remove: &[String]) -> Result<(), AwsError> {
+        let change = |tags: &mut Tags| {
+            tags.extend(set.clone());
+            tags.retain(|key, _| !remove.contains(key));
+        };
+        retag(self, call, arn, change).map(drop)
+    }
 }
 
 impl Sitewise {

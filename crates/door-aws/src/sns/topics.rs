@@ -1,11 +1,16 @@
 //! Operations on topics.
 
 use super::{
-    Sns, invalid, no_topic, page,
+    Sns, SnsService, invalid, no_topic, page,
     publish::{Message, delivery_policy},
     store::{Change, TOPICS_MAX, Topic},
 };
-use crate::{AwsError, form::Form, xml::Xml};
+use crate::{
+    AwsError, Call,
+    form::Form,
+    tagging::{Tagged, Tags},
+    xml::Xml,
+};
 use kilter_core::Timestamp;
 use std::collections::BTreeMap;
 
@@ -236,6 +241,10 @@ fn add_tags(tags: &mut BTreeMap<String, String>, form: &Form) -> Result<()> {
         }
         tags.insert(key.to_owned(), tag.get("Value").unwrap_or_default().to_owned());
     }
+    within_limit(tags)
+}
+
+fn within_limit(tags: &BTreeMap<String, String>) -> Result<()> {
     if tags.len() > TAGS_MAX {
         return Err(AwsError::new("TagLimitExceeded", format!("A topic has at most {TAGS_MAX} tags")));
     }
@@ -276,4 +285,25 @@ pub(super) fn attributes(all: &[(&str, String)]) -> String {
     }
     xml.close("Attributes");
     xml.finish()
+}
+
+impl Tagged for SnsService {
+    fn service(&self) -> &'static str {
+        "sns"
+    }
+
+    fn tagged(&self, _: &Call) -> Result<Vec<(String, Tags)>> {
+        self.0.follow_tenants()?;
+        let state = self.0.store.lock();
+        Ok(state.topics.values().map(|topic| (self.0.topic_arn(&topic.name), topic.tags.clone())).collect())
+    }
+
+    fn retag(&self, _: &Call, arn: &str, set: &Tags, remove: &[String]) -> Result<()> {
+        let change = |topic: &mut Topic| {
+            topic.tags.extend(set.clone());
+            topic.tags.retain(|key, _| !remove.contains(key));
+            within_limit(&topic.tags)
+        };
+        self.0.change(self.0.topic_name(arn)?, change).map_err(no_resource)
+    }
 }

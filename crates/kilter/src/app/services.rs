@@ -18,9 +18,11 @@ use kilter_door_aws::{
     lambda::LambdaService,
     logs::LogsService,
     sagemaker::{Sagemaker, SagemakerPorts, SagemakerRuntime},
+    session::Sessions,
     sitewise::Sitewise,
     sns::{Sns, SnsParts, SnsService},
     sts::Sts,
+    tagging::Tagging,
 };
 use kilter_door_mqtt::MqttDoor;
 use kilter_pipeline::{
@@ -60,12 +62,19 @@ impl Node {
         targets: Targets,
         deliver: &Arc<dyn Deliver>,
     ) -> anyhow::Result<Arc<Door>> {
-        let services = self.aws_services(config, targets, deliver)?;
-        Ok(Arc::new(Door::new(aws::state(config, services, self.clock.clone())?)))
+        let sessions = aws::sessions(&config.data_dir, self.iam.clone())?;
+        let services = self.aws_services(config, targets, deliver, sessions.clone())?;
+        Ok(Arc::new(Door::new(aws::state(config, services, sessions, self.clock.clone())?)))
     }
 
     /// One line per service.
-    fn aws_services(&self, config: &Config, targets: Targets, deliver: &Arc<dyn Deliver>) -> anyhow::Result<Services> {
+    fn aws_services(
+        &self,
+        config: &Config,
+        targets: Targets,
+        deliver: &Arc<dyn Deliver>,
+        sessions: Sessions,
+    ) -> anyhow::Result<Services> {
         let (iot, iot_data) = aws::iot(&self.control, self.fleet(), deliver.clone(), config);
         let kinesis = KinesisPorts {
             stream: self.stream.clone(),
@@ -73,14 +82,24 @@ impl Node {
             resources: self.control.resources.clone(),
             table: self.table.clone(),
         };
-        let sagemaker = self.sagemaker()?;
+        let (kinesis, sagemaker) = (Kinesis::new(kinesis), self.sagemaker()?);
+        let tagging = Tagging(Arc::new(vec![
+            Arc::new(kinesis.clone()),
+            Arc::new(targets.dynamodb.clone()),
+            Arc::new(targets.sitewise.clone()),
+            Arc::new(targets.sns.clone()),
+            Arc::new(iot.clone()),
+            Arc::new(sagemaker.clone()),
+            Arc::new(S3::new(self.objects.clone())),
+        ]));
         Ok(Services::default()
-            .with(Sts)
+            .with(Sts { sessions })
+            .with(tagging)
             .with(targets.dynamodb)
             .with(targets.sitewise)
             .with(iot)
             .with(iot_data)
-            .with(Kinesis::new(kinesis))
+            .with(kinesis)
             .with(self.iam.clone())
             .with(targets.sns)
             .with(LogsService { logs: self.log_groups.clone() })
