@@ -1,7 +1,8 @@
 //! The random cut forest by itself, with the parameters that the literature and SageMaker's built-in algorithm name.
 
+use super::boxes::{Lane, Place};
 use super::ensemble::{Ensemble, Plan};
-use super::tree::{DIMS_MAX, Lane};
+use super::tree::DIMS_MAX;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ const TREES_MAX: usize = 1_000;
 const SAMPLES_MAX: usize = 256;
 /// What is remembered fades over ten times the sample.
 const ACCEPT_MIN: f64 = 0.1;
+/// Boxes that a tree keeps: more are seldom large enough.
+const BOXES_MAX: Place = 96;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameters {
@@ -98,7 +101,13 @@ impl RandomCutForest {
 }
 
 fn plan(parameters: &Parameters) -> Plan {
-    Plan { groups: parameters.trees, trees_per_group: 1, samples: parameters.samples, accept_min: ACCEPT_MIN }
+    Plan {
+        groups: parameters.trees,
+        trees_per_group: 1,
+        samples: parameters.samples,
+        accept_min: ACCEPT_MIN,
+        boxes_max: BOXES_MAX,
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The forest proper: groups of trees, each group over its own time-decaying random sample of what was seen.
 
+use super::boxes::{Lane, Place};
 use super::points::Points;
-use super::tree::{DIMS_MAX, Lane, Scratch, Tree};
+use super::tree::{DIMS_MAX, Scratch, Tree};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub struct Plan {
     pub samples: usize,
     /// Least chance of a point to enter a group's sample: what is remembered fades over `samples / accept_min` points.
     pub accept_min: f64,
+    /// Most bounding boxes that a tree keeps for speed.
+    pub boxes_max: Place,
 }
 
 /// Trees over one sample.
@@ -112,12 +115,18 @@ impl Ensemble {
                     continue;
                 }
                 if let Some(old) = group.points.drop_random(rng) {
-                    group.trees.iter_mut().for_each(|tree| tree.remove(old));
+                    group.trees.iter_mut().for_each(|tree| tree.remove(old, &group.points, &mut scratch));
                 }
             }
-            if let Ok(new) = group.points.add(point) {
-                for tree in &mut group.trees {
-                    tree.insert(new, &group.points, rng, &mut scratch);
+            // A point that is there already is where the cuts of any tree lead.
+            let nearest = group.trees.first().and_then(|tree| tree.nearest(point, &mut scratch));
+            match nearest.filter(|&leaf| group.points.is_at(leaf, point)) {
+                Some(known) => group.points.add_copy(known),
+                None => {
+                    let new = group.points.add(point);
+                    for tree in &mut group.trees {
+                        tree.insert(new, &group.points, plan.boxes_max, rng, &mut scratch);
+                    }
                 }
             }
         }
@@ -135,7 +144,7 @@ impl Ensemble {
     }
 
     pub fn memory_bytes(&self, plan: &Plan, lanes: usize) -> usize {
-        let trees = plan.trees_per_group * Tree::memory_bytes(plan.samples);
+        let trees = plan.trees_per_group * Tree::memory_bytes(plan.samples, lanes, plan.boxes_max);
         self.groups.len() * (Points::memory_bytes(lanes, plan.samples) + trees)
     }
 }

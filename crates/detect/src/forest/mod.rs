@@ -2,12 +2,14 @@
 //!
 //! After Guha, Mishra, Roy and Schrijvers, "Robust random cut forest based anomaly detection on streams" (2016).
 //! Departures, all for compact state: trees share points in groups; each group keeps its own time-decaying random
-//! sample; boxes are computed, not kept. A point is the regular signals of a thing, robustly normalised, with their
+//! sample; few bounding boxes are kept, or none. A point is the regular signals of a thing, robustly normalised, with their
 //! last values where there are few of them. Two statistics are judged, each by its own tail: the forest's score of
 //! this reading, and its running mean, which shows what is only slightly odd but stays so.
 
+mod boxes;
 mod cut_forest;
 mod ensemble;
+mod grow;
 mod model_file;
 mod points;
 mod tree;
@@ -15,6 +17,7 @@ mod tree;
 use crate::Learn;
 use crate::detector::{Detector, Input, Part, Reaction, Slot, VALUE_MAX};
 use crate::tail::{TAIL_NEEDED, Tail};
+use boxes::Lane;
 pub use cut_forest::{FEATURES_MAX, ParameterError, Parameters, RandomCutForest};
 use ensemble::{Ensemble, Plan, Sighting};
 use kilter_core::Direction;
@@ -23,14 +26,14 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tree::{DIMS_MAX, Lane};
+use tree::DIMS_MAX;
 
 /// Readings that are collected before dimensions and their scales are chosen.
 const FORM_AFTER: usize = 64;
 /// A signal is regular if it came with this part of the collected readings.
 const REGULAR: f32 = 0.9;
 /// What is remembered fades over 192 × 16 readings.
-const PLAN: Plan = Plan { groups: 4, trees_per_group: 8, samples: 192, accept_min: 1.0 / 16.0 };
+const PLAN: Plan = Plan { groups: 4, trees_per_group: 8, samples: 192, accept_min: 1.0 / 16.0, boxes_max: 0 };
 /// Fewest samples that a score is given from.
 const SAMPLES_MIN: usize = 48;
 /// Coordinates that a point is filled up to with earlier values of its signals.

@@ -1,6 +1,6 @@
 //! The points that a group of trees shares: a time-decaying random sample of what was seen, equal ones counted.
 
-use super::tree::Lane;
+use super::boxes::Lane;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
@@ -55,14 +55,19 @@ impl Points {
         usize::from(self.total)
     }
 
-    /// Adds a sample. `Ok` is the index of a point that was not there before, `Err` that of an equal one.
-    pub fn add(&mut self, point: &[Lane]) -> Result<u8, u8> {
+    pub fn is_at(&self, index: u8, point: &[Lane]) -> bool {
+        self.lanes_of(index) == point
+    }
+
+    /// Adds a sample that is equal to the point at `index`.
+    pub fn add_copy(&mut self, index: u8) {
         self.total += 1;
-        let known = (0..self.copies.len()).find(|&i| self.copies[i] > 0 && self.lanes_of(i as u8) == point);
-        if let Some(index) = known {
-            self.copies[index] += 1;
-            return Err(index as u8);
-        }
+        self.copies[usize::from(index)] += 1;
+    }
+
+    /// Adds a sample that is equal to no other; gives its index.
+    pub fn add(&mut self, point: &[Lane]) -> u8 {
+        self.total += 1;
         self.distinct += 1;
         let index = self.copies.iter().position(|&copies| copies == 0).unwrap_or(self.copies.len());
         if index == self.copies.len() {
@@ -73,17 +78,22 @@ impl Points {
             self.coordinates[start..start + point.len()].copy_from_slice(point);
         }
         self.copies[index] = 1;
-        Ok(index as u8)
+        index as u8
     }
 
     /// Drops one sample, each as likely as any other; gives the point's index if that was its last copy.
     pub fn drop_random(&mut self, rng: &mut Xoshiro256PlusPlus) -> Option<u8> {
         let mut left = ((u128::from(rng.next_u64()) * self.total() as u128) >> 64) as usize;
-        let index = self.copies.iter().position(|&copies| {
-            let here = left < usize::from(copies);
-            left = left.saturating_sub(usize::from(copies));
-            here
-        })?;
+        // Mostly no two samples are equal and no place is free: each place is one sample.
+        let index = if self.distinct() == self.total() && self.total() == self.copies.len() {
+            left
+        } else {
+            self.copies.iter().position(|&copies| {
+                let here = left < usize::from(copies);
+                left = left.saturating_sub(usize::from(copies));
+                here
+            })?
+        };
         self.total -= 1;
         self.copies[index] -= 1;
         if self.copies[index] > 0 {

@@ -1,73 +1,60 @@
 //! One random cut tree (Guha, Mishra, Roy and Schrijvers 2016) over points that live elsewhere.
 //!
 //! Kept without pointers: the cuts in preorder, the leaves in order. A subtree of `m` leaves owns `m` neighbouring
-//! leaves and `m − 1` neighbouring cuts, so that its bounding box is one pass over its leaves and needs no storage.
+//! leaves and `m − 1` neighbouring cuts, so that its bounding box is one pass over its leaves, and only those of some
+//! larger subtrees are kept.
 
+use super::boxes::{Bounds, Boxes, Lane, Place};
 use super::points::Points;
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 
 /// Most dimensions of a point: eight lanes of four.
 pub const DIMS_MAX: usize = 32;
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Cut {
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Cut {
     /// Points with a coordinate up to this one are on the left.
-    value: f32,
-    dim: u8,
+    pub(super) value: f32,
+    pub(super) dim: u8,
     /// Leaves on the left.
-    left: u8,
+    pub(super) left: u8,
+    /// Of the box of what is cut.
+    #[serde(skip)]
+    pub(super) place: Place,
 }
 
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Tree {
-    cuts: Vec<Cut>,
+    pub(super) cuts: Vec<Cut>,
     /// Indices of points, each once: copies are the points' business.
-    leaves: Vec<u8>,
+    pub(super) leaves: Vec<u8>,
+    #[serde(skip)]
+    pub(super) boxes: Boxes,
+}
+
+/// Kept boxes make no difference.
+impl PartialEq for Tree {
+    fn eq(&self, other: &Self) -> bool {
+        let cuts = |tree: &Self| tree.cuts.iter().map(|cut| (cut.value, cut.dim, cut.left)).collect::<Vec<_>>();
+        self.leaves == other.leaves && cuts(self) == cuts(other)
+    }
 }
 
 /// An inner node: where its leaves and cuts begin, and how many leaves there are.
 #[derive(Clone, Copy)]
-struct Node {
-    leaf: usize,
-    cut: usize,
-    leaves: usize,
+pub(super) struct Node {
+    pub(super) leaf: usize,
+    pub(super) cut: usize,
+    pub(super) leaves: usize,
 }
 
 impl Node {
-    fn children(self, cut: Cut) -> [Self; 2] {
+    pub(super) fn children(self, cut: Cut) -> [Self; 2] {
         let left = usize::from(cut.left);
         [
             Self { leaf: self.leaf, cut: self.cut + 1, leaves: left },
             Self { leaf: self.leaf + left, cut: self.cut + left, leaves: self.leaves - left },
         ]
-    }
-}
-
-/// A point's coordinates, four to a lane, so that boxes are worked on four coordinates at a time.
-pub type Lane = [f32; 4];
-
-/// A bounding box of points of `L` lanes; the number is fixed so that a box lives in registers.
-#[derive(Clone, Copy)]
-struct Bounds<const L: usize> {
-    low: [Lane; L],
-    high: [Lane; L],
-}
-
-impl<const L: usize> Bounds<L> {
-    fn of(point: &[Lane; L]) -> Self {
-        Self { low: *point, high: *point }
-    }
-
-    #[inline(always)]
-    fn include(&mut self, point: &[Lane; L]) {
-        for ((low, high), x) in self.low.iter_mut().zip(&mut self.high).zip(point) {
-            for ((low, high), &x) in low.iter_mut().zip(high).zip(x) {
-                *low = if x < *low { x } else { *low };
-                *high = if x > *high { x } else { *high };
-            }
-        }
     }
 }
 
@@ -87,6 +74,8 @@ macro_rules! with_lanes {
     };
 }
 
+pub(super) use with_lanes;
+
 /// What a tree says about a point.
 pub struct Finding {
     /// Expected 1 / (depth + 1) of the point, were it inserted.
@@ -96,12 +85,12 @@ pub struct Finding {
 }
 
 impl Tree {
-    fn root(&self) -> Node {
+    pub(super) fn root(&self) -> Node {
         Node { leaf: 0, cut: 0, leaves: self.leaves.len() }
     }
 
     /// The nodes from the root to the leaf that `point` falls to; all but the last are inner ones.
-    fn path(&self, point: &[f32], path: &mut Vec<Node>) {
+    pub(super) fn path(&self, point: &[f32], path: &mut Vec<Node>) {
         path.clear();
         let mut node = self.root();
         path.push(node);
@@ -112,16 +101,21 @@ impl Tree {
         }
     }
 
-    /// Adds to `bounds` (of `child`) the other leaves of its parent.
+    /// The leaf that `point` falls to.
+    pub fn nearest(&self, point: &[Lane], scratch: &mut Scratch) -> Option<u8> {
+        self.path(point.as_flattened(), &mut scratch.path);
+        self.leaves.get(scratch.path.last()?.leaf).copied()
+    }
+
+    /// Makes the bounds of `child` those of its parent.
     #[inline(always)]
-    fn widen<const L: usize>(&self, bounds: &mut Bounds<L>, parent: Node, child: Node, points: &Points) {
-        let mut wide = *bounds;
-        for range in [parent.leaf..child.leaf, child.leaf + child.leaves..parent.leaf + parent.leaves] {
-            for &leaf in &self.leaves[range] {
-                wide.include(points.at(leaf));
-            }
+    pub(super) fn widen<const L: usize>(&self, bounds: &mut Bounds<L>, parent: Node, child: Node, points: &Points) {
+        if let Some(kept) = self.boxes.get(self.cuts[parent.cut].place) {
+            *bounds = kept;
+            return;
         }
-        *bounds = wide;
+        bounds.include_leaves(&self.leaves[parent.leaf..child.leaf], points);
+        bounds.include_leaves(&self.leaves[child.leaf + child.leaves..parent.leaf + parent.leaves], points);
     }
 
     /// The expected score over all trees that could have been drawn for this point set and the point (the dynamic
@@ -171,79 +165,6 @@ impl Tree {
         Some(Finding { score: found.score, neighbour })
     }
 
-    /// Inserts the point with index `new`, which differs from every point in the tree. The tree is then distributed
-    /// as one drawn for the enlarged set.
-    pub fn insert(&mut self, new: u8, points: &Points, rng: &mut Xoshiro256PlusPlus, scratch: &mut Scratch) {
-        with_lanes!(points.lanes(), self.insert_in::<_>(new, points, rng, scratch));
-    }
-
-    fn insert_in<const L: usize>(
-        &mut self,
-        new: u8,
-        points: &Points,
-        rng: &mut Xoshiro256PlusPlus,
-        scratch: &mut Scratch,
-    ) {
-        if self.leaves.is_empty() {
-            self.leaves.push(new);
-            return;
-        }
-        let point = points.at::<L>(new).as_flattened();
-        self.path(point, &mut scratch.path);
-        let boxes = self.boxes::<L>(points, &scratch.path);
-        for (at, bounds) in boxes.iter().enumerate() {
-            let node = scratch.path[at];
-            let (low, high) = (bounds.low.as_flattened(), bounds.high.as_flattened());
-            let Some((dim, value)) = random_cut(low, high, point, rng) else { continue };
-            let goes_left = point[dim] <= value;
-            let separates = if goes_left { value < low[dim] } else { value >= high[dim] };
-            if !separates {
-                continue;
-            }
-            let (leaf, left) = if goes_left { (node.leaf, 1) } else { (node.leaf + node.leaves, node.leaves) };
-            for above in 0..at {
-                if scratch.path[above + 1].leaf == scratch.path[above].leaf {
-                    self.cuts[scratch.path[above].cut].left += 1;
-                }
-            }
-            self.leaves.insert(leaf, new);
-            self.cuts.insert(node.cut, Cut { value, dim: dim as u8, left: left as u8 });
-            return;
-        }
-    }
-
-    /// The boxes of all nodes on the path.
-    fn boxes<const L: usize>(&self, points: &Points, path: &[Node]) -> Vec<Bounds<L>> {
-        let depth = path.len() - 1;
-        let mut bounds = Bounds::<L>::of(points.at(self.leaves[path[depth].leaf]));
-        let mut boxes = vec![bounds; depth + 1];
-        for at in (0..depth).rev() {
-            self.widen(&mut bounds, path[at], path[at + 1], points);
-            boxes[at] = bounds;
-        }
-        boxes
-    }
-
-    /// Removes the point with index `old`; its sibling takes the place of their parent.
-    pub fn remove(&mut self, old: u8) {
-        let Some(position) = self.leaves.iter().position(|&leaf| leaf == old) else { return };
-        let mut node = self.root();
-        while node.leaves > 1 {
-            let cut = self.cuts[node.cut];
-            let right = position >= node.leaf + usize::from(cut.left);
-            let child = node.children(cut)[usize::from(right)];
-            if child.leaves == 1 {
-                self.cuts.remove(node.cut);
-                break;
-            }
-            if !right {
-                self.cuts[node.cut].left -= 1;
-            }
-            node = child;
-        }
-        self.leaves.remove(position);
-    }
-
     /// Whether the arrays are those of a tree over exactly the points in use.
     pub fn is_sound(&self, points: &Points) -> bool {
         if self.leaves.len() != points.distinct() || self.cuts.len() + 1 != self.leaves.len().max(1) {
@@ -271,14 +192,14 @@ impl Tree {
         true
     }
 
-    pub fn memory_bytes(points_max: usize) -> usize {
-        size_of::<Self>() + points_max * (size_of::<Cut>() + 1)
+    pub fn memory_bytes(points_max: usize, lanes: usize, boxes_max: Place) -> usize {
+        size_of::<Self>() + points_max * (size_of::<Cut>() + 1) + Boxes::memory_bytes(lanes, boxes_max)
     }
 }
 
 /// Room that one call needs and the next may reuse.
 pub struct Scratch {
-    path: Vec<Node>,
+    pub(super) path: Vec<Node>,
     /// Sum over trees of the score's parts by dimension.
     pub shares: [f32; DIMS_MAX],
 }
@@ -325,108 +246,5 @@ impl<const L: usize, const SHARES: bool> Isolation<L, SHARES> {
             *own = *own * inside + over / total * unseen;
         }
         true
-    }
-}
-
-/// A cut of the box that holds `low` to `high` and `point`: dimension by side length, place uniform.
-/// `None` if that box is a point.
-fn random_cut(low: &[f32], high: &[f32], point: &[f32], rng: &mut Xoshiro256PlusPlus) -> Option<(usize, f32)> {
-    let side = |j: usize| {
-        let (low, high) = (low[j].min(point[j]), high[j].max(point[j]));
-        (low, high, f64::from(high) - f64::from(low))
-    };
-    let total: f64 = (0..point.len()).map(|j| side(j).2).sum();
-    let mut place = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
-    let mut chosen = None;
-    for j in 0..point.len() {
-        let (low, high, length) = side(j);
-        if length <= 0.0 {
-            continue;
-        }
-        let value = (f64::from(low) + place.min(length)) as f32;
-        // Rounding must not put the cut on the upper side, where it would separate nothing.
-        chosen = Some((j, if value < high { value.max(low) } else { low }));
-        if place < length {
-            break;
-        }
-        place -= length;
-    }
-    chosen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rand_xoshiro::rand_core::SeedableRng;
-
-    fn grown(coordinates: &[Lane], rng: &mut Xoshiro256PlusPlus) -> (Tree, Points) {
-        let (mut tree, mut points) = (Tree::default(), Points::new(1));
-        for point in coordinates {
-            if let Ok(new) = points.add(&[*point]) {
-                tree.insert(new, &points, rng, &mut Scratch::default());
-            }
-        }
-        (tree, points)
-    }
-
-    /// Theorem 2 of Guha et al.: whatever was inserted and removed on the way, the root's cut falls on a dimension
-    /// with the probability of that side's length.
-    #[test]
-    fn insertion_and_removal_keep_the_distribution() {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        // The last point reaches far along the first side and is removed again: sides 1, 2, 3 and 0 remain.
-        let coordinates = [
-            [0.0, 2.0, 3.0, 5.0],
-            [1.0, 0.0, 1.0, 5.0],
-            [0.5, 1.0, 0.0, 5.0],
-            [0.2, 0.3, 2.0, 5.0],
-            [9.0, 1.0, 1.0, 5.0],
-        ];
-        let tries = 20_000;
-        let mut counts = [0u32; 4];
-        for _ in 0..tries {
-            let (mut tree, _) = grown(&coordinates, &mut rng);
-            tree.remove(4);
-            counts[usize::from(tree.cuts[0].dim)] += 1;
-        }
-        for (dim, side) in [1.0, 2.0, 3.0, 0.0].into_iter().enumerate() {
-            let (share, expected) = (f64::from(counts[dim]) / f64::from(tries), side / 6.0);
-            assert!((share - expected).abs() < 0.015, "dimension {dim}: {share} instead of {expected}");
-        }
-    }
-
-    #[test]
-    fn stays_a_tree_under_random_insertions_and_removals() {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
-        let (mut tree, mut points) = (Tree::default(), Points::new(2));
-        for step in 0..5_000 {
-            if points.total() >= 192 || step % 5 == 4 {
-                if let Some(old) = points.drop_random(&mut rng) {
-                    tree.remove(old);
-                }
-            } else {
-                // A coarse grid, so that many points are equal in some or all coordinates.
-                let point = [0; 2].map(|_| [0; 4].map(|_| (rng.next_u64() % 2) as f32));
-                if let Ok(new) = points.add(&point) {
-                    tree.insert(new, &points, &mut rng, &mut Scratch::default());
-                }
-            }
-            assert!(tree.is_sound(&points) && points.is_sound(192, 1.0), "after step {step}");
-        }
-    }
-
-    #[test]
-    fn an_outlier_scores_higher_and_its_dimension_is_blamed() {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
-        let cloud: Vec<Lane> = (0..100).map(|_| [0; 4].map(|_| (rng.next_u64() % 1_000) as f32 / 1_000.0)).collect();
-        let (mut inside, mut outside, mut scratch) = (0.0, 0.0, Scratch::default());
-        for _ in 0..32 {
-            let (tree, points) = grown(&cloud, &mut rng);
-            inside += tree.score::<true>(&[[0.5, 0.5, 0.5, 0.5]], &points, &mut Scratch::default()).unwrap().score;
-            outside += tree.score::<true>(&[[0.5, 0.5, 4.0, 0.5]], &points, &mut scratch).unwrap().score;
-        }
-        assert!(outside > 2.0 * inside, "{outside} against {inside}");
-        let total: f32 = scratch.shares.iter().sum();
-        assert!((total - outside).abs() < 1e-2 && scratch.shares[2] > 0.8 * total, "{:?}", &scratch.shares[..4]);
     }
 }
