@@ -117,6 +117,7 @@ impl Request {
             O::AbortMultipartUpload => self.abort_upload().await,
             O::ListParts => self.list_parts().await,
             O::Unknown(what) => Err(not_implemented(what)),
+            O::UnknownSubResource => Err(not_implemented(route::sub_resource(&self.call).unwrap_or_default())),
         }
     }
 

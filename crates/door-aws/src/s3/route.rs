@@ -48,6 +48,8 @@ pub(crate) enum Operation {
     ListParts,
     /// Of S3's, not of Kilter's; what the request called it.
     Unknown(&'static str),
+    /// Of a sub-resource that Kilter has not: [`sub_resource`] says which.
+    UnknownSubResource,
 }
 
 /// Sub-resources of a bucket that are settings, with the names that policies know them by.
@@ -71,20 +73,28 @@ const SETTINGS: [(&str, &str); 17] = [
     ("tagging", "BucketTagging"),
 ];
 const MORE_SETTINGS: [(&str, &str); 2] = [("versioning", "BucketVersioning"), ("website", "BucketWebsite")];
-/// Sub-resources that S3 has and Kilter has not.
-const UNKNOWN: [&str; 12] = [
-    "analytics",
-    "intelligent-tiering",
-    "legal-hold",
-    "metadataTable",
-    "metrics",
-    "renameObject",
-    "restore",
-    "retention",
-    "select",
-    "session",
-    "torrent",
-    "abac",
+/// Sub-resources that S3 has and Kilter has not, whose parameter may have a value.
+const UNKNOWN: [&str; 5] = ["analytics", "intelligent-tiering", "metrics", "restore", "select"];
+/// Parameters that say how, not of what; as good as absent where they are empty.
+const HOW: [&str; 18] = [
+    "bucket-region",
+    "continuation-token",
+    "delimiter",
+    "encoding-type",
+    "fetch-owner",
+    "id",
+    "key-marker",
+    "marker",
+    "max-buckets",
+    "max-keys",
+    "max-parts",
+    "max-uploads",
+    "part-number-marker",
+    "prefix",
+    "start-after",
+    "upload-id-marker",
+    "version-id-marker",
+    "versionId",
 ];
 
 impl Route {
@@ -121,7 +131,7 @@ impl Route {
             // Versions may be named in the body: whoever may do it may do both.
             O::DeleteObjects => "DeleteObjectVersion".to_owned(),
             O::ListParts => "ListMultipartUploadParts".to_owned(),
-            O::Unknown(_) => "*".to_owned(),
+            O::Unknown(_) | O::UnknownSubResource => "*".to_owned(),
             other => format!("{other:?}"),
         };
         let resource = match (self.bucket.as_str(), self.operation) {
@@ -179,15 +189,17 @@ fn setting(call: &Call) -> Option<&'static str> {
     all.into_iter().map(|(name, _)| *name).find(|name| call.query(name).is_some())
 }
 
-fn unknown(call: &Call) -> Option<Operation> {
-    UNKNOWN.iter().find(|name| call.query(name).is_some()).map(|name| Operation::Unknown(name))
+/// What of a bucket or an object a request is for: a parameter that stands without a value. One that is not known must
+/// never be passed over: without it, what is meant for a part would be done to the whole.
+pub(super) fn sub_resource(call: &Call) -> Option<&str> {
+    let how =
+        |name: &str| HOW.contains(&name) || name.starts_with("response-") || name.to_lowercase().starts_with("x-");
+    let mut named = call.query.iter().map(|(name, value)| (name.as_str(), value.is_empty()));
+    named.find(|(name, empty)| UNKNOWN.contains(name) || *empty && !how(name)).map(|(name, _)| name)
 }
 
 fn of_bucket(call: &Call) -> Operation {
     use Operation as O;
-    if let Some(unknown) = unknown(call) {
-        return unknown;
-    }
     let has = |name: &str| call.query(name).is_some();
     match (call.method.as_str(), setting(call)) {
         ("GET", Some(setting)) => O::GetSetting(setting),
@@ -195,12 +207,13 @@ fn of_bucket(call: &Call) -> Operation {
         ("DELETE", Some(setting)) => O::DeleteSetting(setting),
         ("GET", None) if has("versions") => O::ListObjectVersions,
         ("GET", None) if has("uploads") => O::ListMultipartUploads,
+        ("POST", None) if has("delete") => O::DeleteObjects,
+        _ if sub_resource(call).is_some() => O::UnknownSubResource,
         ("GET", None) if call.query("list-type") == Some("2") => O::ListObjectsV2,
         ("GET", None) => O::ListObjects,
         ("HEAD", None) => O::HeadBucket,
         ("PUT", None) => O::CreateBucket,
         ("DELETE", None) => O::DeleteBucket,
-        ("POST", None) if has("delete") => O::DeleteObjects,
         ("POST", None) => O::Unknown("POST of a form"),
         _ => O::Unknown("this method on a bucket"),
     }
@@ -208,28 +221,26 @@ fn of_bucket(call: &Call) -> Operation {
 
 fn of_object(call: &Call) -> Operation {
     use Operation as O;
-    if let Some(unknown) = unknown(call) {
-        return unknown;
-    }
     let has = |name: &str| call.query(name).is_some();
     let copies = call.headers.contains_key("x-amz-copy-source");
     match call.method.as_str() {
         "GET" if has("tagging") => O::GetObjectTagging,
         "GET" if has("acl") => O::GetObjectAcl,
         "GET" if has("attributes") => O::GetObjectAttributes,
+        "PUT" if has("tagging") => O::PutObjectTagging,
+        "PUT" if has("acl") => O::PutObjectAcl,
+        "POST" if has("uploads") => O::CreateMultipartUpload,
+        "DELETE" if has("tagging") => O::DeleteObjectTagging,
+        _ if sub_resource(call).is_some() => O::UnknownSubResource,
         "GET" if has("uploadId") => O::ListParts,
         "GET" => O::GetObject,
         "HEAD" => O::HeadObject,
-        "PUT" if has("tagging") => O::PutObjectTagging,
-        "PUT" if has("acl") => O::PutObjectAcl,
         "PUT" if has("uploadId") && copies => O::UploadPartCopy,
         "PUT" if has("uploadId") => O::UploadPart,
         "PUT" if copies => O::CopyObject,
         "PUT" => O::PutObject,
-        "POST" if has("uploads") => O::CreateMultipartUpload,
         "POST" if has("uploadId") => O::CompleteMultipartUpload,
         "DELETE" if has("uploadId") => O::AbortMultipartUpload,
-        "DELETE" if has("tagging") => O::DeleteObjectTagging,
         "DELETE" => O::DeleteObject,
         _ => O::Unknown("this method on an object"),
     }
@@ -250,5 +261,39 @@ mod tests {
         for none in ["localhost", "localhost:4566", "s3.localhost", "s3.us-east-1.localhost", "127.0.0.1:4566", ""] {
             assert_eq!(bucket(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_sub_resource_is_never_passed_over() {
+        let operation = |method: &str, address: &str| {
+            let (path, query) = address.split_once('?').unwrap_or((address, ""));
+            let call = Call {
+                method: method.parse().unwrap(),
+                path: path.to_owned(),
+                query: uri::pairs(query),
+                headers: Default::default(),
+                body: Default::default(),
+                region: "us-east-1".to_owned(),
+                account: String::new(),
+                access_key: String::new(),
+                request_id: String::new(),
+                now: kilter_core::Timestamp::from_seconds(0),
+            };
+            Route::of(&call).operation
+        };
+        for method in ["GET", "HEAD", "PUT", "POST", "DELETE"] {
+            for place in ["/b", "/b/k"] {
+                for unknown in ["annotation&annotationName=x", "metadataConfiguration", "new", "metrics=x", "uploadId"]
+                {
+                    let address = format!("{place}?{unknown}");
+                    assert_eq!(operation(method, &address), Operation::UnknownSubResource, "{method} {address}");
+                }
+            }
+        }
+        assert_eq!(operation("DELETE", "/b?uploads"), Operation::UnknownSubResource);
+        assert_eq!(operation("PUT", "/b/k?encryption"), Operation::UnknownSubResource);
+        assert_eq!(operation("GET", "/b?prefix=&marker&max-keys=2"), Operation::ListObjects);
+        assert_eq!(operation("GET", "/b/k?versionId=&response-expires&X-Amz-Signature"), Operation::GetObject);
+        assert_eq!(operation("DELETE", "/b?encryption"), Operation::DeleteSetting("encryption"));
     }
 }

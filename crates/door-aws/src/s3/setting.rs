@@ -53,6 +53,9 @@ impl Request {
                 xml.close("RequestPaymentConfiguration");
                 Reply::xml(xml).done()
             }
+            "inventory" if self.call.query("id").is_some() => {
+                Err(missing("NoSuchConfiguration", "The specified configuration does not exist."))
+            }
             "inventory" => {
                 let mut xml = Xml::new();
                 xml.root("ListInventoryConfigurationsResult", NAMESPACE).text("IsTruncated", "false");
