@@ -4,7 +4,7 @@ use crate::{
     Access, Answer, AwsError, Call, StreamService,
     audit::{Audit, Denied},
     keys::{AccessKey, AccessKeys, random_letters},
-    payload::{BODY_PAUSE_MAX, Check, Payload, too_large},
+    payload::{BODY_PAUSE_MAX, Check, Payload, Watched, too_large},
     protocol::Protocol,
     services::{Found, Services, body_bytes_max, global, name_of},
     session::{Refusal, Session, Sessions},
@@ -18,7 +18,14 @@ use axum::{
 };
 use bytes::Bytes;
 use kilter_core::ports::clock::Clock;
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Of all bodies that are held at a time, in KiB: sixteen of the largest.
@@ -59,6 +66,8 @@ impl Door {
         let started = Instant::now();
         let request_id = request_id();
         let (parts, body) = request.into_parts();
+        let ended = Arc::new(AtomicBool::new(body.is_end_stream()));
+        let body = Body::new(Watched { body, ended: ended.clone() });
         let mut seen =
             Seen { service: String::new(), protocol: guess(&parts), access_key: String::new(), action: String::new() };
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
@@ -81,6 +90,10 @@ impl Door {
         let id = HeaderValue::from_str(&request_id).expect("a request id is hexadecimal");
         let name = if seen.protocol == Protocol::RestXml { "x-amz-request-id" } else { "x-amzn-requestid" };
         response.headers_mut().insert(HeaderName::from_static(name), id);
+        if !ended.load(Ordering::Relaxed) {
+            // Where the rest of the body lies, the next request cannot come: who is not told would send it all the same.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let service =
             self.state.services.get(&seen.service).map_or_else(|| "none".to_owned(), |_| seen.service.clone());
         let status = response.status().as_u16().to_string();

@@ -5,11 +5,54 @@ use crate::{
     sigv4::{chunked::Chunks, hex},
 };
 use aws_lc_rs::digest::{Context, SHA256};
-use axum::{body::BodyDataStream, http::StatusCode};
+use axum::{
+    body::{Body, BodyDataStream, HttpBody},
+    http::StatusCode,
+};
 use bytes::Bytes;
-use futures::StreamExt;
-use std::{collections::VecDeque, time::Duration};
+use futures::{StreamExt, ready};
+use hyper::body::{Frame, SizeHint};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{self, Poll},
+    time::Duration,
+};
 use subtle::ConstantTimeEq;
+
+/// Notes when a body has come to its end.
+pub(crate) struct Watched {
+    pub body: Body,
+    pub ended: Arc<AtomicBool>,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if frame.is_none() {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// A body must go on within this.
 pub(crate) const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);

@@ -1,10 +1,11 @@
 """Who is let in: signatures, keys, regions, what is not offered."""
 
 import os
+import socket
 import urllib.error
 import urllib.request
 
-from support import ACCOUNT, ENDPOINT, REGION, client, refused
+from support import ACCOUNT, ENDPOINT, PATIENCE, REGION, client, refused
 
 
 def test_caller_identity():
@@ -28,6 +29,15 @@ def test_unsigned():
         assert error.code == 403 and b"<Code>AccessDenied</Code>" in error.read()
     else:
         raise AssertionError("an unsigned request was answered")
+
+
+def test_an_answer_before_the_bodys_end_closes_the_connection():
+    # Else a client would send its next request into a connection that is gone.
+    host, port = ENDPOINT.split("//")[1].split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        connection.sendall(b"PUT /bucket/key HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n")
+        answer = connection.makefile("rb").read().lower()
+    assert answer.startswith(b"http/1.1 403") and b"\r\nconnection: close\r\n" in answer, answer
 
 
 def test_what_is_not_offered_is_refused():
