@@ -5,6 +5,7 @@ pub mod detector;
 mod memory_objects;
 mod memory_stream;
 mod memory_table;
+pub mod notify;
 pub mod objects;
 pub mod stream;
 pub mod table;

@@ -61,6 +61,11 @@ impl Sns {
     }
 }
 
+/// What no message of this kind gets through is not tried again.
+fn may_pass(error: &AwsError) -> bool {
+    matches!(error.status.as_u16(), 429 | 500..)
+}
+
 impl Notify for SnsService {
     fn name(&self) -> &str {
         "sns"
@@ -100,7 +105,7 @@ impl Notify for SnsService {
             let published = tokio::task::spawn_blocking(move || sns.publish(&topic, &message)).await;
             match published {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(NotifyError { retryable: error.code != "NotFound", message: error.message }),
+                Ok(Err(error)) => Err(NotifyError { retryable: may_pass(&error), message: error.message }),
                 Err(panicked) => Err(NotifyError { retryable: true, message: panicked.to_string() }),
             }
         }
@@ -136,7 +141,10 @@ impl ActionTarget for SnsService {
             });
             match published.await {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(failed(error.message, matches!(error.status.as_u16(), 429 | 500..))),
+                Ok(Err(error)) => {
+                    let retryable = may_pass(&error);
+                    Err(failed(error.message, retryable))
+                }
                 Err(panicked) => Err(failed(panicked.to_string(), true)),
             }
         }

@@ -171,3 +171,6 @@ fn page<T>(form: &Form, all: Vec<T>, most: usize) -> Result<(Vec<T>, Option<Stri
     let next = (all.len() > from + most).then(|| (from + most).to_string());
     Ok((all.into_iter().skip(from).take(most).collect(), next))
 }
+
+#[cfg(test)]
+mod tests;
