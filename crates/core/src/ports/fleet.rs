@@ -75,7 +75,13 @@ pub enum FleetChange {
         searchable: Vec<String>,
         tags: Tags,
     },
-    /// `None`: no longer deprecated.
+    /// `None` leaves as it is.
+    UpdateType {
+        name: String,
+        description: Option<String>,
+        searchable: Option<Vec<String>>,
+    },
+    /// `false`: no longer deprecated.
     DeprecateType {
         name: String,
         deprecate: bool,

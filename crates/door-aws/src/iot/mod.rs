@@ -2,6 +2,7 @@
 //!
 //! Source: AWS IoT API Reference, 2015-05-28.
 
+mod authorization;
 mod certificates;
 mod data;
 mod groups;
@@ -54,6 +55,7 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("POST", "/thing-types/{type}", "CreateThingType", "thingtype"),
     ("GET", "/thing-types/{type}", "DescribeThingType", "thingtype"),
     ("GET", "/thing-types", "ListThingTypes", ""),
+    ("PATCH", "/thing-types/{type}", "UpdateThingType", "thingtype"),
     ("POST", "/thing-types/{type}/deprecate", "DeprecateThingType", "thingtype"),
     ("DELETE", "/thing-types/{type}", "DeleteThingType", "thingtype"),
     ("PUT", "/thing-groups/addThingToThingGroup", "AddThingToThingGroup", ""),
@@ -96,6 +98,8 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("PUT", "/principal-policies/{policy}", "AttachPrincipalPolicy", "policy"),
     ("DELETE", "/principal-policies/{policy}", "DetachPrincipalPolicy", "policy"),
     ("GET", "/principal-policies", "ListPrincipalPolicies", ""),
+    ("POST", "/effective-policies", "GetEffectivePolicies", ""),
+    ("POST", "/test-authorization", "TestAuthorization", ""),
     ("POST", "/indices/search", "SearchIndex", ""),
     ("GET", "/tags", "ListTagsForResource", ""),
     ("POST", "/tags", "TagResource", ""),
@@ -159,6 +163,7 @@ impl Request<'_> {
             .or_else(|| groups::answer(self, name))
             .or_else(|| certificates::answer(self, name))
             .or_else(|| policies::answer(self, name))
+            .or_else(|| authorization::answer(self, name))
             .or_else(|| rules::answer(self, name));
         match found {
             Some(answer) => answer,

@@ -24,6 +24,7 @@ pub fn answer(request: &Request<'_>, name: &str) -> Option<Result<Answer, AwsErr
         "CreateThingType" => create_type(request),
         "DescribeThingType" => describe_type(request),
         "ListThingTypes" => list_types(request),
+        "UpdateThingType" => update_type(request),
         "DeprecateThingType" => deprecate(request),
         "DeleteThingType" => request.done(FleetChange::DeleteType(request.part(0).to_owned())),
         _ => return None,
@@ -157,7 +158,7 @@ struct TypeInput {
 #[serde(rename_all = "camelCase", default)]
 struct TypeProperties {
     thing_type_description: Option<String>,
-    searchable_attributes: Vec<String>,
+    searchable_attributes: Option<Vec<String>>,
 }
 
 fn create_type(request: &Request<'_>) -> Result<Answer, AwsError> {
@@ -165,7 +166,7 @@ fn create_type(request: &Request<'_>) -> Result<Answer, AwsError> {
     let change = FleetChange::CreateType {
         name: request.part(0).to_owned(),
         description: input.thing_type_properties.thing_type_description,
-        searchable: input.thing_type_properties.searchable_attributes,
+        searchable: input.thing_type_properties.searchable_attributes.unwrap_or_default(),
         tags: tags(input.tags),
     };
     match request.change(change)? {
@@ -209,6 +210,15 @@ fn list_types(request: &Request<'_>) -> Result<Answer, AwsError> {
     let (page, next) = request.page(PAGE, all, |found| found.name.as_str())?;
     let types: Vec<Value> = page.into_iter().map(|found| shown_type(request, found)).collect();
     Ok(Answer::json(&present(json!({ "thingTypes": types, "nextToken": next }))))
+}
+
+fn update_type(request: &Request<'_>) -> Result<Answer, AwsError> {
+    let TypeInput { thing_type_properties: properties, .. } = request.input()?;
+    request.done(FleetChange::UpdateType {
+        name: request.part(0).to_owned(),
+        description: properties.thing_type_description,
+        searchable: properties.searchable_attributes,
+    })
 }
 
 fn deprecate(request: &Request<'_>) -> Result<Answer, AwsError> {

@@ -98,6 +98,9 @@ impl PipelineFleet {
             C::CreateType { name, description, searchable, tags } => {
                 things::create_type(fleet, now, name, description, searchable, tags)
             }
+            C::UpdateType { name, description, searchable } => {
+                things::update_type(fleet, &name, description, searchable)
+            }
             C::DeprecateType { name, deprecate } => things::deprecate_type(fleet, now, &name, deprecate),
             C::DeleteType(name) => things::delete_type(fleet, &name),
             C::CreateGroup { .. }

@@ -153,6 +153,14 @@ pub fn detach(fleet: &FleetView, name: &ThingName, id: &CertificateId) -> Decide
     Ok((changes, FleetAnswer::Done))
 }
 
+fn check_type(description: Option<&String>, searchable: &[String]) -> Result<(), FleetError> {
+    check_description(description)?;
+    if searchable.len() > SEARCHABLE_MAX {
+        return refuse(Kind::Invalid, format!("a thing type has at most {SEARCHABLE_MAX} searchable attributes"));
+    }
+    check_attributes(&searchable.iter().map(|name| (name.clone(), String::new())).collect(), SEARCHABLE_MAX)
+}
+
 pub fn create_type(
     fleet: &FleetView,
     now: Timestamp,
@@ -162,13 +170,8 @@ pub fn create_type(
     tags: Tags,
 ) -> Decided {
     check_name("thing type", &name, ":")?;
-    check_description(description.as_ref())?;
     check_tags(&tags)?;
-    if searchable.len() > SEARCHABLE_MAX {
-        return refuse(Kind::Invalid, format!("a thing type has at most {SEARCHABLE_MAX} searchable attributes"));
-    }
-    let names = searchable.iter().map(|name| (name.clone(), String::new())).collect();
-    check_attributes(&names, SEARCHABLE_MAX)?;
+    check_type(description.as_ref(), &searchable)?;
     if let Some(there) = fleet.types.get(&name) {
         if there.description == description && there.searchable == searchable {
             return Ok((Vec::new(), FleetAnswer::Type(there.clone())));
@@ -178,6 +181,19 @@ pub fn create_type(
     let id = uuid_of(&["type", &name, &now.sortable()]);
     let made = ThingType { id, created: now, description, searchable, deprecated: None, tags, name };
     Ok((vec![Change::Type(made.clone())], FleetAnswer::Type(Arc::new(made))))
+}
+
+pub fn update_type(
+    fleet: &FleetView,
+    name: &String,
+    description: Option<String>,
+    searchable: Option<Vec<String>>,
+) -> Decided {
+    let mut found = ThingType::clone(find(&fleet.types, "thing type", name)?);
+    found.description = description.or(found.description);
+    found.searchable = searchable.unwrap_or(found.searchable);
+    check_type(found.description.as_ref(), &found.searchable)?;
+    Ok((vec![Change::Type(found)], FleetAnswer::Done))
 }
 
 pub fn deprecate_type(fleet: &FleetView, now: Timestamp, name: &String, deprecate: bool) -> Decided {

@@ -2,6 +2,8 @@
 
 usage: run.py [service …]      only test_<service>.py
 
+With every service, `operations.py` says at the end which operation no test has driven.
+
 A module has functions `test_…()`, which assert. They run in the order of the file; what one makes, a later one may use.
 `support.py` has clients and helpers. Prints a line per test; exits 1 when one failed.
 """
@@ -11,6 +13,8 @@ import sys
 import time
 import traceback
 from pathlib import Path
+
+import operations
 
 
 def main():
@@ -22,11 +26,13 @@ def main():
         print("no test module of these names:", *wanted)
         return 1
     passed, failed = 0, []
-    for name in names:
+    operations.watch()
+    for name in names if wanted else [*names, "operations"]:
         module = importlib.import_module(name)
         tests = [(key, test) for key, test in vars(module).items() if key.startswith("test_") and callable(test)]
         for key, test in tests:
             began = time.monotonic()
+            operations.test = f"{name.removeprefix('test_')}.{key}"
             try:
                 test()
                 passed += 1

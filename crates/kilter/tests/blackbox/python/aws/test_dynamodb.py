@@ -314,6 +314,9 @@ def test_export_and_import():
     eventually("the import completes", lambda: look()["ImportStatus"] == "COMPLETED")
     assert look()["ImportedItemCount"] == export["ItemCount"]
     refused("ExportNotFoundException", ddb.describe_export, ExportArn=arn + "x")
+    (listed,) = ddb.list_imports(TableArn=look()["TableArn"])["ImportSummaryList"]
+    assert listed["ImportArn"] == imported["ImportArn"] and listed["ImportStatus"] == "COMPLETED"
+    refused("ImportNotFoundException", ddb.describe_import, ImportArn=imported["ImportArn"] + "x")
 
 
 def test_delete_table_and_waiter():

@@ -99,6 +99,12 @@ def test_thing_types():
     iot.update_thing(thingName=THING, thingTypeName="press")
     seen = iot.describe_thing_type(thingTypeName="press")
     assert seen["thingTypeProperties"]["searchableAttributes"] == ["line"] and not seen["thingTypeMetadata"]["deprecated"]
+    iot.update_thing_type(thingTypeName="press", thingTypeProperties={"searchableAttributes": ["line", "bay"]})
+    properties = iot.describe_thing_type(thingTypeName="press")["thingTypeProperties"]
+    assert properties == {"thingTypeDescription": "a press", "searchableAttributes": ["line", "bay"]}
+    many = {"searchableAttributes": list("abcd")}
+    refused("InvalidRequestException", iot.update_thing_type, thingTypeName="press", thingTypeProperties=many, says="3")
+    refused("ResourceNotFoundException", iot.update_thing_type, thingTypeName="none")
     refused("InvalidRequestException", iot.delete_thing_type, thingTypeName="press", says="deprecated")
     iot.deprecate_thing_type(thingTypeName="press")
     refused("InvalidRequestException", iot.create_thing, thingName="late", thingTypeName="press", says="deprecated")
@@ -179,6 +185,13 @@ def test_policies():
     assert iot.list_targets_for_policy(policyName="press-policy")["targets"] == [target]
     refused("DeleteConflictException", iot.delete_policy, policyName="press-policy", says="attached")
     refused("ResourceNotFoundException", iot.attach_policy, policyName="none", target=target)
+    # As they were called before policies had targets.
+    iot.detach_principal_policy(policyName="press-policy", principal=target)
+    assert iot.list_principal_policies(principal=target)["policies"] == []
+    iot.attach_principal_policy(policyName="press-policy", principal=target)
+    assert [policy["policyName"] for policy in iot.list_principal_policies(principal=target)["policies"]] == ["press-policy"]
+    refused("ResourceNotFoundException", iot.attach_principal_policy, policyName="none", principal=target)
+    refused("InvalidRequestException", iot.list_principal_policies, principal="nonsense")
     listed, _ = collected("list_policies", "policies", PaginationConfig={"PageSize": 1})
     assert "press-policy" in [policy["policyName"] for policy in listed]
 
@@ -216,6 +229,42 @@ def test_a_groups_policy_holds_for_its_things():
     iot.update_thing(thingName=THING, attributePayload={"attributes": {"line": "b"}, "merge": True})
     assert device.gone.wait(5), "the thing is of another line now"
     device.close()
+
+
+def test_what_holds_and_what_it_allows():
+    keys = made["keys"]
+    deny = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "iot:Publish", "Resource": arn("topic/secret")}]}
+    iot.create_policy(policyName="no-secrets", policyDocument=json.dumps(deny))
+    iot.attach_policy(policyName="no-secrets", target=keys["certificateArn"])
+    iot.update_thing(thingName=THING, attributePayload={"attributes": {"line": "a"}, "merge": True})
+    held = iot.get_effective_policies(principal=keys["certificateArn"], thingName=THING)["effectivePolicies"]
+    assert [policy["policyName"] for policy in held] == ["no-secrets", "plant-policy"]
+    assert json.loads(held[0]["policyDocument"]) == deny and held[0]["policyArn"] == arn("policy/no-secrets")
+    assert iot.get_effective_policies(thingName=THING)["effectivePolicies"] == held[1:]
+    refused("ResourceNotFoundException", iot.get_effective_policies, thingName="nobody")
+    refused("InvalidRequestException", iot.get_effective_policies, says="principal")
+    infos = [
+        {"actionType": "CONNECT", "resources": [arn(f"client/{THING}")]},
+        {"actionType": "PUBLISH", "resources": [arn("topic/open")]},
+        {"actionType": "PUBLISH", "resources": [arn("topic/secret")]},
+    ]
+    asked = {"principal": keys["certificateArn"], "clientId": THING, "authInfos": infos}
+    results = iot.test_authorization(**asked)["authResults"]
+    assert [one["authDecision"] for one in results] == ["ALLOWED", "IMPLICIT_DENY", "EXPLICIT_DENY"]
+    assert [one["authInfo"] for one in results] == infos
+    assert [policy["policyName"] for policy in results[0]["allowed"]["policies"]] == ["plant-policy"]
+    assert [policy["policyName"] for policy in results[2]["denied"]["explicitDeny"]["policies"]] == ["no-secrets"]
+    # Another client id is no name of the certificate's thing.
+    other = iot.test_authorization(**asked | {"clientId": "other"})["authResults"]
+    assert other[0]["authDecision"] == "IMPLICIT_DENY"
+    wrong = [{"actionType": "PUBLISH", "resources": [arn("topicfilter/#")]}]
+    refused("InvalidRequestException", iot.test_authorization, **asked | {"authInfos": wrong}, says="topic/")
+    skip = asked | {"policyNamesToSkip": ["no-secrets"]}
+    refused("InvalidRequestException", iot.test_authorization, **skip, says="not offered")
+    stranger = asked | {"principal": arn("cert/" + "0" * 64)}
+    refused("ResourceNotFoundException", iot.test_authorization, **stranger)
+    iot.detach_policy(policyName="no-secrets", target=keys["certificateArn"])
+    iot.delete_policy(policyName="no-secrets")
 
 
 def ca(subject="/CN=Customer CA"):
@@ -362,8 +411,19 @@ def test_taking_apart():
     iot.delete_certificate(certificateId=identity)
     iot.detach_policy(policyName="plant-policy", target=arn("thinggroup/plant"))
     iot.delete_policy(policyName="plant-policy")
+    iot.remove_thing_from_thing_group(thingGroupName="hall", thingName=THING)
+    assert iot.list_things_in_thing_group(thingGroupName="hall")["things"] == []
+    refused("ResourceNotFoundException", iot.remove_thing_from_thing_group, thingGroupName="none", thingName=THING)
     iot.delete_thing(thingName=THING)
     refused("ResourceNotFoundException", iot.describe_thing, thingName=THING)
+    refused("CertificateStateException", iot.delete_ca_certificate, certificateId=made["ca"])
+    iot.update_ca_certificate(certificateId=made["ca"], newStatus="INACTIVE")
+    iot.delete_ca_certificate(certificateId=made["ca"])
+    refused("ResourceNotFoundException", iot.describe_ca_certificate, certificateId=made["ca"])
+    code = iot.get_registration_code()["registrationCode"]
+    assert iot.get_registration_code()["registrationCode"] == code
+    iot.delete_registration_code()
+    assert iot.get_registration_code()["registrationCode"] != code
     for group in ["hall", "plant"]:
         iot.delete_thing_group(thingGroupName=group)
     iot.deprecate_thing_type(thingTypeName="press")

@@ -56,6 +56,24 @@ def test_models_and_waiter():
     pages = sitewise.get_paginator("list_asset_models").paginate(PaginationConfig={"PageSize": 1})
     names = [summary["name"] for page in pages for summary in page["assetModelSummaries"]]
     assert {"Pump", "Station"} <= set(names) and len(names) == len(set(names))
+    pages = sitewise.get_paginator("list_asset_model_properties").paginate(
+        assetModelId=ids["model"], PaginationConfig={"PageSize": 2}
+    )
+    listed = [one["name"] for page in pages for one in page["assetModelPropertySummaries"]]
+    assert sorted(listed) == ["Hottest", "Kelvin", "Running", "Serial", "Temperature"]
+
+
+def test_a_model_is_changed():
+    shown = sitewise.describe_asset_model(assetModelId=ids["model"])
+    kept = {member: shown[member] for member in ["assetModelName", "assetModelProperties"]}
+    changed = sitewise.update_asset_model(assetModelId=ids["model"], assetModelDescription="of the hall", **kept)
+    assert changed["assetModelStatus"]["state"] == "UPDATING"
+    sitewise.get_waiter("asset_model_active").wait(assetModelId=ids["model"])
+    again = sitewise.describe_asset_model(assetModelId=ids["model"])
+    assert again["assetModelDescription"] == "of the hall"
+    assert [one["id"] for one in again["assetModelProperties"]] == [one["id"] for one in shown["assetModelProperties"]]
+    refused("ResourceAlreadyExistsException", sitewise.update_asset_model, assetModelId=ids["model"], assetModelName="Station")
+    refused("ResourceNotFoundException", sitewise.update_asset_model, assetModelId="0" * 36, assetModelName="X")
 
 
 def test_assets_and_hierarchies():
@@ -123,6 +141,14 @@ def test_what_is_computed():
     batch = sitewise.batch_get_asset_property_value(entries=entries)
     assert batch["successEntries"][0]["assetPropertyValue"]["value"]["doubleValue"] == 24.0
     assert batch["errorEntries"][0]["errorCode"] == "ResourceNotFoundException"
+    history = [{**entry, **span} for entry in entries]
+    batch = sitewise.batch_get_asset_property_value_history(entries=history)
+    assert [point["value"]["doubleValue"] for point in batch["successEntries"][0]["assetPropertyValueHistory"]] == [20.0, 21.0, 22.0, 23.0, 24.0]
+    assert [(one["entryId"], one["errorCode"]) for one in batch["errorEntries"]] == [("b", "ResourceNotFoundException")]
+    wanted = {"aggregateTypes": ["MAXIMUM"], "resolution": "1m"}
+    batch = sitewise.batch_get_asset_property_aggregates(entries=[{**entry, **wanted} for entry in history])
+    assert [one["value"] for one in batch["successEntries"][0]["aggregatedValues"]] == [{"maximum": 24.0}]
+    assert [(one["entryId"], one["errorCode"]) for one in batch["errorEntries"]] == [("b", "ResourceNotFoundException")]
 
 
 def test_tags():
