@@ -1,6 +1,7 @@
 //! From anomalous readings to episodes, and from episodes to alerts within the budget. Pure and deterministic: the
 //! same readings give the same episodes and alerts, whenever they are scored.
 
+use crate::words::{cause_in_words, rarity_in_words};
 use kilter_core::{
     Alert, AlertBudget, AlertEvent, Cause, Direction, Episode, Score, ScoredReading, Severity, TenantId, Timestamp,
     Verdict,
@@ -234,16 +235,17 @@ pub fn alert(change: &Change, raised: Timestamp) -> Option<Alert> {
     let episode = change.episode.clone();
     let causes: Vec<String> = episode.causes.iter().map(cause_in_words).collect();
     let (thing, start, causes) = (&episode.thing, episode.start, causes.join("; "));
+    let rarity = rarity_in_words(&episode).map_or_else(String::new, |rarity| format!(", {rarity}"));
     let summary = match (event, episode.end) {
         (AlertEvent::Closed, Some(end)) => format!("{thing} back to normal since {end}, after: {causes}"),
         (AlertEvent::Amended, Some(end)) => {
             format!("{thing}, by late readings: anomalous from {start} to {end}: {causes}")
         }
-        (AlertEvent::Amended, None) => format!("{thing}, by late readings: anomalous since {start}: {causes}"),
+        (AlertEvent::Amended, None) => format!("{thing}, by late readings: anomalous since {start}{rarity}: {causes}"),
         (AlertEvent::Withdrawn, _) => {
             format!("{thing}, by late readings: no anomaly at {start}; what was told is withdrawn: {causes}")
         }
-        _ => format!("{thing} anomalous since {start}: {causes}"),
+        _ => format!("{thing} anomalous since {start}{rarity}: {causes}"),
     };
     Some(Alert { key: key(event, &episode), event, raised, episode, summary, deliveries: Vec::new() })
 }
@@ -257,51 +259,6 @@ fn key(event: AlertEvent, episode: &Episode) -> Box<str> {
         AlertEvent::Amended => format!("{}/amended{revision}", episode.id).into(),
         AlertEvent::Withdrawn => format!("{}/withdrawn{revision}", episode.id).into(),
     }
-}
-
-/// A cause as people read it, in alerts and on the terminal: `pressure_bar low: 2.927, expected 3.831 to 4.040 (92 %)`.
-pub fn cause_in_words(cause: &Cause) -> String {
-    let (signal, value) = (&cause.signal, number(cause.value));
-    let share = cause.share * 100.0;
-    let [low, high] = cause.expected;
-    let ordinary = (low..=high).contains(&cause.value);
-    let (low, high) = (number(low), number(high));
-    let direction = match cause.direction {
-        Direction::High => "high",
-        Direction::Low => "low",
-        Direction::Odd => "odd",
-    };
-    match &*cause.detector {
-        "silence" => format!("no data for {:.0} s", cause.value),
-        "gap" => format!("no data for {value} s, usually at most {high} s"),
-        "limits" => {
-            let limit = if cause.direction == Direction::Low { low } else { high };
-            format!("{signal} {value}, beyond the limit {limit} ({share:.0} %)")
-        }
-        "stuck" => format!("{signal} stuck at {value} ({share:.0} %)"),
-        "forest" if ordinary => {
-            format!("{signal} {value}, ordinary alone, unusual with the other signals ({share:.0} %)")
-        }
-        _ => format!("{signal} {direction}: {value}, expected {low} to {high} ({share:.0} %)"),
-    }
-}
-
-/// Four significant digits: what an operator reads at a glance.
-fn number(value: f64) -> String {
-    let size = value.abs();
-    if size != 0.0 && !(1e-3..1e6).contains(&size) {
-        return format!("{value:.3e}");
-    }
-    let decimals = if size >= 1000.0 {
-        0
-    } else if size >= 100.0 {
-        1
-    } else if size >= 10.0 {
-        2
-    } else {
-        3
-    };
-    format!("{value:.decimals$}")
 }
 
 #[cfg(test)]
@@ -402,23 +359,8 @@ mod tests {
         let alert = alert(&changes[0], reading.arrival).unwrap();
         assert_eq!(
             alert.summary,
-            "pump1 anomalous since 2023-11-14T22:13:20Z: discharge_bar low: 2.100, expected 3.800 to 4.400 (61 %)"
+            "pump1 anomalous since 2023-11-14T22:13:20Z, seen once in 100,000 readings of normal running: \
+             discharge_bar low: 2.100, expected 3.800 to 4.400 (61 %)"
         );
-    }
-
-    #[test]
-    fn a_cause_says_what_is_odd_even_where_the_range_does_not() {
-        let said = |detector: &str, value: f64, expected: [f64; 2]| {
-            let (signal, direction) = ("speed".into(), Direction::High);
-            cause_in_words(&Cause { signal, share: 0.61, direction, value, expected, detector: detector.into() })
-        };
-        assert_eq!(said("cusum", 1601.2, [1440.0, 1460.0]), "speed high: 1601, expected 1440 to 1460 (61 %)");
-        assert_eq!(said("silence", 26.4, [0.0, 15.0]), "no data for 26 s");
-        assert_eq!(said("gap", 26.2, [0.0, 0.6]), "no data for 26.20 s, usually at most 0.600 s");
-        assert_eq!(said("stuck", 1441.0, [1441.0, 1441.0]), "speed stuck at 1441 (61 %)");
-        assert_eq!(said("limits", 1601.0, [1600.0, 1600.0]), "speed 1601, beyond the limit 1600 (61 %)");
-        let combined = "speed 1450, ordinary alone, unusual with the other signals (61 %)";
-        assert_eq!(said("forest", 1450.0, [1440.0, 1460.0]), combined);
-        assert_eq!(said("forest", 1470.0, [1440.0, 1460.0]), "speed high: 1470, expected 1440 to 1460 (61 %)");
     }
 }

@@ -29,6 +29,8 @@ pub mod rules;
 mod sequence;
 mod thing;
 mod uses;
+mod words;
 
-pub use episodes::{Change, HOLD_READINGS, cause_in_words};
+pub use episodes::{Change, HOLD_READINGS};
 pub use thing::{Horizon, Processed, ThingState};
+pub use words::{cause_in_words, rarity_in_words};

@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::bail;
 use kilter_core::{Episode, TenantId, ThingName};
-use kilter_pipeline::cause_in_words;
+use kilter_pipeline::{cause_in_words, rarity_in_words};
 
 /// What was found: episodes with start, peak, end and causes
 #[derive(Debug, clap::Subcommand)]
@@ -131,6 +131,9 @@ fn show(e: &Episode) -> String {
         e.threshold.value(),
         e.readings
     );
+    if let Some(rarity) = rarity_in_words(e) {
+        text.push_str(&format!("  {rarity}\n"));
+    }
     for c in &e.causes {
         text.push_str(&format!("  {} (seen by {})\n", cause_in_words(c), c.detector));
     }
