@@ -13,6 +13,7 @@ mod level;
 pub mod limits;
 mod novelty;
 mod onset;
+mod pareto;
 pub mod rate;
 pub mod reference;
 mod sample;

@@ -4,12 +4,12 @@
 //! of readings above the statistic's own upper decile, each counted once, by its maximum, when it has ended. An
 //! excursion that is still going on is judged by those that ended before; what builds up slowly cannot teach its own
 //! judge. Beyond the decile, p = decile · (chance that an excursion reaches as high), the latter from peaks over
-//! threshold: a generalised Pareto distribution fitted to the largest maxima by probability-weighted moments (Hosking
-//! and Wallis 1987), its shape shrunk towards a slightly heavy tail because few maxima say little about it. No fit
+//! threshold, fitted to the largest maxima ([`crate::pareto`]). No fit
 //! may fall below what plain counting supports: within the maxima seen, the conformal r / (N + 1); beyond the
 //! largest, a decline from 1 / (N + 1) whose pace the maxima themselves set, in the predictive form that is wide when
 //! they are few.
 
+use crate::pareto::{Pareto, decline};
 use kilter_core::Score;
 use serde::{Deserialize, Serialize};
 
@@ -29,11 +29,6 @@ pub const TAIL_NEEDED: u32 = 50;
 const GENERATION_MIN: f64 = 4_096.0;
 /// … nor after more than these: an unknown or absurd interval must not make the memory eternal.
 const GENERATION_MAX: f64 = 1_000_000.0;
-/// The shape that a tail is shrunk to, and the number of maxima that this prior weighs.
-const SHAPE_PRIOR: f64 = 0.1;
-const SHAPE_PRIOR_PEAKS: f64 = 20.0;
-/// Heavier fits mean infinite variance and would hide everything.
-const SHAPE_MAX: f64 = 0.5;
 /// The tail's scale is at least this part of the distance from median to decile: guards against maxima that happen
 /// to be equal.
 const SCALE_FLOOR: f64 = 0.1;
@@ -219,10 +214,10 @@ impl Tail {
             let pace = f64::from(threshold) - f64::from(self.decile);
             return share * decline(f64::from(x) - f64::from(threshold), pace, found as f64) / (all + 1.0);
         }
-        let fit = Fit::new(peaks, threshold, SCALE_FLOOR * f64::from(self.decile - self.median));
+        let fit = Pareto::fit(peaks, threshold, SCALE_FLOOR * f64::from(self.decile - self.median));
         let fitted = peaks.len() as f64 / all * fit.exceedance(f64::from(x) - f64::from(threshold));
         let excess = f64::from(x) - f64::from(peaks[0]);
-        let floor = if excess <= 0.0 { at_least.max(1.0) } else { decline(excess, fit.pace, fit.support) };
+        let floor = if excess <= 0.0 { at_least.max(1.0) } else { fit.beyond_largest(excess) };
         share * fitted.max(floor / (all + 1.0)).min(1.0)
     }
 
@@ -273,48 +268,6 @@ fn narrow(x: f64) -> f32 {
     }
     let bits = (x.clamp(-LARGEST, LARGEST) as f32).to_bits();
     f32::from_bits((bits + (1 << (BITS_DROPPED - 1))) >> BITS_DROPPED << BITS_DROPPED)
-}
-
-/// A generalised Pareto distribution over the excesses of the excursions' maxima.
-struct Fit {
-    shape: f64,
-    scale: f64,
-    /// Pace of the decline beyond the largest peak, and the number of excursions that it rests on.
-    pace: f64,
-    support: f64,
-}
-
-impl Fit {
-    /// `maxima` descending, none below the threshold.
-    fn new(maxima: &[f32], threshold: f32, floor: f64) -> Self {
-        let support = maxima.len().max(1) as f64;
-        let (mut mean, mut weighted, mut reach) = (0.0, 0.0, 0f64);
-        for (rank, &maximum) in maxima.iter().enumerate() {
-            let excess = f64::from(maximum) - f64::from(threshold);
-            mean += excess / support;
-            // The part of the excesses that lies above this one.
-            weighted += excess * (rank as f64 + 0.35) / support / support;
-            reach = reach.max(excess);
-        }
-        let mean = mean.max(floor).max(f64::MIN_POSITIVE);
-        let raw = if mean > 2.0 * weighted { 2.0 - mean / (mean - 2.0 * weighted) } else { 0.0 };
-        let shrunk = (raw.clamp(-SHAPE_MAX, SHAPE_MAX) * support + SHAPE_PRIOR * SHAPE_PRIOR_PEAKS)
-            / (support + SHAPE_PRIOR_PEAKS);
-        // 1 / support is the shape of the predictive distribution when the true tail is exponential.
-        let shape = shrunk.max(1.0 / support).min(1.0);
-        Self { shape, scale: mean * (1.0 - shape).max(0.5), pace: mean.max(reach / support.ln_1p()), support }
-    }
-
-    /// The chance that an excess is larger than `excess`, given that there is one.
-    fn exceedance(&self, excess: f64) -> f64 {
-        (1.0 + self.shape * excess / self.scale).powf(-1.0 / self.shape)
-    }
-}
-
-/// The predictive chance to exceed the largest value seen by `excess`, for an exponential tail whose scale was
-/// estimated as `pace` from `support` values. 1 where there is no scale.
-fn decline(excess: f64, pace: f64, support: f64) -> f64 {
-    if pace > 0.0 { (1.0 + excess / (support * pace)).powf(-support) } else { 1.0 }
 }
 
 #[cfg(test)]
