@@ -28,6 +28,7 @@ fuzz_target!(|input: &str| {
         region: "us-east-1".into(),
         account: "123456789012".into(),
         access_key: String::new(),
+        signer: None,
         request_id: String::new(),
         now: Timestamp::from_seconds(0),
     };

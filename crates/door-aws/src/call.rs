@@ -1,6 +1,6 @@
 //! One request as a service sees it, and what it answers.
 
-use crate::{AwsError, payload::Payload};
+use crate::{AwsError, payload::Payload, signer::Signer};
 use axum::{
     http::{HeaderMap, Method, StatusCode},
     response::Response,
@@ -26,6 +26,8 @@ pub struct Call {
     pub account: String,
     /// The access key that signed it; empty where nobody did (see [`Service::anonymous`]).
     pub access_key: String,
+    /// With their rights; `None` where nobody signed it.
+    pub signer: Option<Arc<Signer>>,
     pub request_id: String,
     pub now: Timestamp,
 }

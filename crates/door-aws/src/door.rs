@@ -3,11 +3,12 @@
 use crate::{
     Access, Answer, AwsError, Call, StreamService,
     audit::{Audit, Denied},
-    keys::{AccessKey, AccessKeys, random_letters},
+    keys::{AccessKeys, random_uuid},
     payload::{BODY_PAUSE_MAX, Check, Payload, Watched, too_large},
     protocol::Protocol,
     services::{Found, Services, body_bytes_max, global, name_of},
     session::{Refusal, Session, Sessions},
+    signer::Signer,
     sigv4::{self, BodyHash, Denial, DenialKind, Signed, chunked::Chunks},
     uri,
 };
@@ -106,21 +107,21 @@ impl Door {
     async fn handle(&self, parts: Parts, body: Body, id: &str, seen: &mut Seen) -> Result<Response, Refused> {
         let query = uri::pairs(parts.uri.query().unwrap_or_default());
         let Some(signed) = sigv4::read(&parts, &query)? else {
-            return self.unsigned(self.call(&parts, query, id, String::new()), seen).await;
+            return self.unsigned(self.call(&parts, query, id, String::new(), None), seen).await;
         };
         seen.service = name_of(&signed.service, &parts);
         if self.state.services.get(&seen.service).is_some() {
             seen.protocol = Protocol::of(&seen.service);
         }
         seen.access_key.clone_from(&signed.access_key);
-        let key = self.key(&signed, &seen.service)?;
-        let call = self.call(&parts, query, id, signed.access_key.clone());
+        let key = Arc::new(self.key(&signed, &seen.service)?);
+        let call = self.call(&parts, query, id, signed.access_key.clone(), Some(key.clone()));
         match self.state.services.get(&seen.service) {
             Some(Found::Streaming(service)) => {
                 let (call, payload) = open_stream(&parts, body, &signed, &key, call)?;
-                allow(&key, service.access(&call), seen)?;
+                allow(&key, &service.access(&call), seen)?;
                 if let Some(further) = service.further_access(&call) {
-                    allow(&key, further, seen)?;
+                    allow(&key, &further, seen)?;
                 }
                 Ok(StreamService::call(service, call, payload).await?)
             }
@@ -128,9 +129,9 @@ impl Door {
                 let (bytes, _held) = self.hold(&parts, body, body_bytes_max(&seen.service)).await?;
                 check_body(&parts, &signed, &key, &bytes)?;
                 let call = Call { body: bytes, ..call };
-                allow(&key, service.access(&call), seen)?;
+                allow(&key, &service.access(&call), seen)?;
                 if let Some(further) = service.further_access(&call) {
-                    allow(&key, further, seen)?;
+                    allow(&key, &further, seen)?;
                 }
                 Ok(render(service.call(&call).await?, seen.protocol))
             }
@@ -143,7 +144,14 @@ impl Door {
         }
     }
 
-    fn call(&self, parts: &Parts, query: Vec<(String, String)>, id: &str, access_key: String) -> Call {
+    fn call(
+        &self,
+        parts: &Parts,
+        query: Vec<(String, String)>,
+        id: &str,
+        access_key: String,
+        signer: Option<Arc<Signer>>,
+    ) -> Call {
         Call {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
@@ -153,6 +161,7 @@ impl Door {
             region: self.state.region.clone(),
             account: self.state.account.clone(),
             access_key,
+            signer,
             request_id: id.to_owned(),
             now: self.state.clock.now(),
         }
@@ -251,50 +260,9 @@ fn bounded(text: &str) -> String {
     text.chars().take(128).collect()
 }
 
-/// Who signed a request.
-enum Signer {
-    Key(Box<AccessKey>),
-    Session(Box<Session>),
-}
-
-impl Signer {
-    fn secret(&self) -> &str {
-        match self {
-            Self::Key(key) => &key.secret,
-            Self::Session(session) => &session.secret,
-        }
-    }
-
-    fn allows(&self, action: &str, resource: &str) -> bool {
-        match self {
-            Self::Key(key) => key.policy.allows(action, resource),
-            Self::Session(session) => session.allows(action, resource),
-        }
-    }
-
-    /// In words.
-    fn name(&self) -> String {
-        match self {
-            Self::Key(key) => format!("Access key {}", key.id),
-            Self::Session(session) => format!("User: {}", session.arn()),
-        }
-    }
-}
-
-fn allow(key: &Signer, access: Access, seen: &mut Seen) -> Result<(), Denial> {
-    let denied = access.resources.iter().find(|resource| !key.allows(&access.action, resource)).cloned();
-    seen.action = access.action;
-    match denied {
-        None => Ok(()),
-        Some(resource) => {
-            let message = format!(
-                "{} is not authorized to perform: {} on resource: {resource} because its policy does not allow it",
-                key.name(),
-                seen.action
-            );
-            Err(Denial::new(DenialKind::NotAllowed, message))
-        }
-    }
+fn allow(key: &Signer, access: &Access, seen: &mut Seen) -> Result<(), Denial> {
+    seen.action.clone_from(&access.action);
+    key.may(access)
 }
 
 fn check_body(parts: &Parts, signed: &Signed, key: &Signer, body: &[u8]) -> Result<(), Denial> {
@@ -450,10 +418,9 @@ fn render_error(error: &AwsError, protocol: Protocol, method: &Method, path: &st
     response
 }
 
-/// As AWS writes them: a random UUID.
+/// As AWS writes them.
 fn request_id() -> String {
-    let hex = random_letters(b"0123456789abcdef", 32).unwrap_or_else(|_| "0".repeat(32));
-    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
+    random_uuid().unwrap_or_else(|_| "0".repeat(32))
 }
 
 #[cfg(test)]

@@ -240,6 +240,11 @@ pub(crate) fn random_letters(letters: &[u8], count: usize) -> Result<String, Key
     Ok(bytes.iter().map(|byte| char::from(letters[usize::from(*byte) % letters.len()])).collect())
 }
 
+pub(crate) fn random_uuid() -> Result<String, KeyError> {
+    let hex = random_letters(b"0123456789abcdef", 32)?;
+    Ok(format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod call;
+pub mod cloudformation;
 pub mod door;
 pub mod dynamodb;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod sagemaker;
 pub mod server;
 pub mod services;
 pub mod session;
+pub mod signer;
 pub mod sigv4;
 pub mod sitewise;
 pub mod sns;

@@ -19,7 +19,7 @@ const TOKEN_BYTES_MAX: usize = 8_192;
 const SECRET_LETTERS: usize = 40;
 const SEAL_BYTES: usize = 32;
 /// What ids of sessions' keys begin with.
-pub const PREFIX: &str = "ASIA";
+const PREFIX: &str = "ASIA";
 
 /// What a token says.
 #[derive(Debug, Clone, Serialize, Deserialize)]

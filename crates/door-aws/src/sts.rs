@@ -4,7 +4,8 @@ use crate::{
     Access, Answer, AwsError, Call, Service, form,
     form::Form,
     policy::Policy,
-    session::{PREFIX, Session, Sessions, assumed_role_arn},
+    session::{Session, Sessions, assumed_role_arn},
+    signer::Signer,
     xml::Xml,
 };
 use axum::http::StatusCode;
@@ -30,42 +31,22 @@ fn invalid(message: impl Into<String>) -> AwsError {
     AwsError::new("ValidationError", message)
 }
 
-/// The token that came with the call.
-fn token(call: &Call) -> Option<&str> {
-    call.header("x-amz-security-token").or_else(|| call.query("X-Amz-Security-Token"))
-}
-
-/// Who signed the call.
-enum Caller {
-    Key,
-    Session(Box<Session>),
+/// The session that signed the call, unless an access key did.
+fn session(call: &Call) -> Option<&Session> {
+    match call.signer.as_deref() {
+        Some(Signer::Session(session)) => Some(session),
+        _ => None,
+    }
 }
 
 impl Sts {
-    /// The door has found the signature right before.
-    fn caller(&self, call: &Call) -> Result<Caller> {
-        let Some(token) = token(call).filter(|_| call.access_key.starts_with(PREFIX)) else { return Ok(Caller::Key) };
-        let session = self.sessions.open(&call.access_key, token, &call.account, call.now);
-        session.map(|session| Caller::Session(Box::new(session))).map_err(|_| invalid("The session has ended"))
-    }
-
     fn answer(&self, call: &Call) -> Result<Answer> {
         let form = Form::parse(call)?;
         match form.action()? {
-            "GetCallerIdentity" => self.identity(call),
+            "GetCallerIdentity" => Ok(identity(call)),
             "AssumeRole" => self.assume_role(call, &form),
             other => Err(AwsError::new("InvalidAction", format!("Kilter does not offer the operation {other} of sts"))),
         }
-    }
-
-    fn identity(&self, call: &Call) -> Result<Answer> {
-        let (arn, id) = match self.caller(call)? {
-            Caller::Session(session) => (session.arn(), session.id()),
-            Caller::Key => (user_arn(call), call.access_key.clone()),
-        };
-        let mut xml = Xml::fragment();
-        xml.text("Arn", &arn).text("UserId", &id).text("Account", &call.account);
-        Ok(form::answer("sts", "GetCallerIdentity", Some(&xml.finish()), call))
     }
 
     fn assume_role(&self, call: &Call, form: &Form) -> Result<Answer> {
@@ -74,11 +55,11 @@ impl Sts {
         if let Some(parameter) = NOT_OFFERED.iter().find(|name| form.has(name)) {
             return Err(invalid(format!("AssumeRole does not offer {parameter} here: leave it out")));
         }
-        let caller = self.caller(call)?;
+        let caller = session(call);
         // Names that a trust policy may have for the caller.
-        let (shown, names) = match &caller {
-            Caller::Key => (user_arn(call), vec![user_arn(call)]),
-            Caller::Session(session) => {
+        let (shown, names) = match caller {
+            None => (user_arn(call), vec![user_arn(call)]),
+            Some(session) => {
                 let role = self.sessions.iam().arn_of(session.role()).unwrap_or_default();
                 (session.arn(), vec![session.arn(), role])
             }
@@ -92,7 +73,7 @@ impl Sts {
             );
             AwsError::new("AccessDenied", message).with_status(StatusCode::FORBIDDEN)
         })?;
-        let chained = matches!(caller, Caller::Session(_));
+        let chained = caller.is_some();
         let most = if chained { CHAINED_SECONDS_MAX } else { i64::from(role.session_seconds_max).min(SECONDS_MAX) };
         let seconds = duration(form, most, chained)?;
         let policy = session_policy(form)?;
@@ -121,6 +102,16 @@ impl Sts {
             .text("PackedPolicySize", &packed.to_string());
         Ok(form::answer("sts", "AssumeRole", Some(&xml.finish()), call))
     }
+}
+
+fn identity(call: &Call) -> Answer {
+    let (arn, id) = match session(call) {
+        Some(session) => (session.arn(), session.id()),
+        None => (user_arn(call), call.access_key.clone()),
+    };
+    let mut xml = Xml::fragment();
+    xml.text("Arn", &arn).text("UserId", &id).text("Account", &call.account);
+    form::answer("sts", "GetCallerIdentity", Some(&xml.finish()), call)
 }
 
 /// As GetCallerIdentity shows an access key.

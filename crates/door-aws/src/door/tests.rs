@@ -1,7 +1,7 @@
 //! The door without a socket: requests signed by the test's own hand.
 
 use super::*;
-use crate::{iam::Iam, policy::Policy, session::Issued, sts::Sts};
+use crate::{iam::Iam, keys::AccessKey, policy::Policy, session::Issued, sts::Sts};
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::Timestamp;
 use kilter_testkit::{FakeClock, MemoryTable};

@@ -63,6 +63,7 @@ impl House {
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             access_key: "key".to_owned(),
+            signer: None,
             request_id: "id".to_owned(),
             now: self.service.0.clock.now(),
         };

@@ -21,6 +21,7 @@ fn ask(iam: &Iam, parameters: &[(&str, &str)]) -> Result<Answer, AwsError> {
         region: "us-east-1".into(),
         account: "123456789012".into(),
         access_key: "AKIA".into(),
+        signer: None,
         request_id: "r".into(),
         now: Timestamp::from_seconds(0),
     })

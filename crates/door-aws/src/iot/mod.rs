@@ -119,6 +119,16 @@ fn operation(call: &Call) -> Option<(&'static str, &'static str, Vec<String>)> {
     ROUTES.iter().find_map(|(method, path, name, kind)| Some((*name, *kind, route(call, method, path)?)))
 }
 
+impl Iot {
+    /// Answers one request. Blocking.
+    pub(crate) fn answer(&self, call: &Call) -> Result<Answer, AwsError> {
+        let Some((name, _, parts)) = operation(call) else {
+            return Err(AwsError::unknown_operation(&format!("{} {}", call.method, call.path)));
+        };
+        Request { iot: self, call, parts }.answer(name)
+    }
+}
+
 impl Service for Iot {
     fn name(&self) -> &'static str {
         "iot"
@@ -127,13 +137,7 @@ impl Service for Iot {
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer, AwsError>> {
         let (iot, call) = (self.clone(), call.clone());
         Box::pin(async move {
-            let done = tokio::task::spawn_blocking(move || {
-                let Some((name, _, parts)) = operation(&call) else {
-                    return Err(AwsError::unknown_operation(&format!("{} {}", call.method, call.path)));
-                };
-                let request = Request { iot: &iot, call: &call, parts };
-                request.answer(name)
-            });
+            let done = tokio::task::spawn_blocking(move || iot.answer(&call));
             done.await.unwrap_or_else(|error| Err(AwsError::internal(error)))
         })
     }

@@ -64,6 +64,7 @@ async fn ask(kinesis: &Kinesis, operation: &str, input: Value, at: i64) -> Resul
         region: "us-east-1".into(),
         account: "123456789012".into(),
         access_key: "AKIA".into(),
+        signer: None,
         request_id: "r".into(),
         now: Timestamp::from_seconds(at),
     };

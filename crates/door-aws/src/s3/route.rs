@@ -276,6 +276,7 @@ mod tests {
                 region: "us-east-1".to_owned(),
                 account: String::new(),
                 access_key: String::new(),
+                signer: None,
                 request_id: String::new(),
                 now: kilter_core::Timestamp::from_seconds(0),
             };

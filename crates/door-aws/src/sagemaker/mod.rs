@@ -100,7 +100,7 @@ impl Sagemaker {
     }
 
     /// Answers one request. Blocking.
-    fn answer(&self, call: &Call) -> Result<Answer> {
+    pub(crate) fn answer(&self, call: &Call) -> Result<Answer> {
         let operation = call.target().unwrap_or_default();
         let input = Input::read(call, operation)?;
         let answer = match operation {

@@ -78,6 +78,7 @@ fn call(target: &'static str, path: &str, body: impl Into<bytes::Bytes>) -> Call
         region: "us-east-1".into(),
         account: "123456789012".into(),
         access_key: "AKIA".into(),
+        signer: None,
         request_id: "r".into(),
         now: Timestamp::from_seconds(0),
     }

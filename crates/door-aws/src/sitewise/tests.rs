@@ -24,6 +24,7 @@ fn ask(service: &Sitewise, method: &str, path: &str, body: Json) -> Result<Json,
         region: "us-east-1".to_owned(),
         account: "000000000000".to_owned(),
         access_key: "key".to_owned(),
+        signer: None,
         request_id: "id".to_owned(),
         now: service.store.clock.now(),
     };

@@ -13,6 +13,7 @@ use anyhow::Context;
 use kilter_core::ports::deliver::Deliver;
 use kilter_door_aws::{
     AwsListener, Door, S3, ServerTls, Services,
+    cloudformation::{CloudFormation, CloudFormationPorts},
     dynamodb::{DynamoDb, DynamoDbPorts},
     kinesis::{Kinesis, KinesisPorts},
     lambda::LambdaService,
@@ -92,9 +93,19 @@ impl Node {
             Arc::new(sagemaker.clone()),
             Arc::new(S3::new(self.objects.clone())),
         ]));
+        let stacks = CloudFormationPorts {
+            table: self.table.clone(),
+            clock: self.clock.clone(),
+            iot: iot.clone(),
+            sagemaker: sagemaker.clone(),
+            region: config.site.region.clone(),
+            account: config.site.account.clone(),
+        };
+        let cloudformation = CloudFormation::open(stacks).context("the stacks cannot be read")?;
         Ok(Services::default()
             .with(Sts { sessions })
             .with(tagging)
+            .with(cloudformation)
             .with(targets.dynamodb)
             .with(targets.sitewise)
             .with(iot)

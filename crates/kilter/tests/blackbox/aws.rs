@@ -6,9 +6,10 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
+    io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// `kilter env` as it is for a running server.
@@ -85,4 +86,26 @@ fn access_keys_are_made_rotated_and_revoked() {
     let refused = installation.kilter(&["access-key", "create", "other", "--policy", policy]).refused();
     assert!(refused.contains("Statement"), "{refused}");
     assert_eq!(bare(&["access-key", "create", "x"]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_stack_that_a_kill_interrupts_is_taken_back_and_the_others_stay() {
+    let Some(python) = tools::python("boto3") else { return };
+    let installation = Installation::new("");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/blackbox/python/stacks_kill.py");
+    let run = |phase: &str| {
+        let mut command = Command::new(&python);
+        command.arg(&script).arg(phase).envs(environment(&installation));
+        command
+    };
+    let server = installation.start();
+    let mut making = run("before").stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(making.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+    server.kill();
+    assert_eq!(said.trim(), "begun");
+    making.wait().unwrap();
+    let _server = installation.start();
+    let output = run("after").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
