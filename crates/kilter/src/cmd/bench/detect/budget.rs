@@ -19,6 +19,7 @@ use std::path::Path;
 /// Fewer say nothing about a rate.
 const ALERTS_MIN: f64 = 10.0;
 const DAY_SECONDS: f64 = 86_400.0;
+const MINUTE_SECONDS: i64 = 60;
 const TEP_SECONDS: i64 = 180;
 
 /// A recording, and its rows that are labelled as anomalous or near to it.
@@ -44,9 +45,11 @@ pub fn run(data: &Path, bar: &ProgressBar) -> anyhow::Result<Report> {
     let sets = [
         ("skab", skab::normal(&data.join("skab"))?),
         ("tep", tep(&data.join("tep"))?),
-        ("smap", smap(&data.join("smap_msl/smap"))?),
+        ("smap", whole(&data.join("smap_msl/smap"), MINUTE_SECONDS)?),
         ("gecco", gecco(&data.join("gecco"))?),
         ("nab", nab::recordings(&data.join("nab"))?),
+        ("asd", whole(&data.join("asd"), 5 * MINUTE_SECONDS)?),
+        ("smd", whole(&data.join("smd"), MINUTE_SECONDS)?),
     ];
     let (mut by_series, mut costs, mut worst) = (Vec::new(), Vec::new(), 1f64);
     for (name, recordings) in &sets {
@@ -89,8 +92,8 @@ fn tep(folder: &Path) -> anyhow::Result<Vec<Recording>> {
     Ok(vec![Recording { series, anomalous }])
 }
 
-/// The set has no times; its readings are taken as a minute apart.
-fn smap(folder: &Path) -> anyhow::Result<Vec<Recording>> {
+/// The learned part of every series, then the judged one. The sets have no times; readings are so many seconds apart.
+fn whole(folder: &Path, seconds: i64) -> anyhow::Result<Vec<Recording>> {
     let mut channels = Vec::new();
     for name in series::stems(folder, "_train.csv.gz")? {
         let mut table = series::table(&folder.join(format!("{name}_train.csv.gz")), false)?;
@@ -98,7 +101,9 @@ fn smap(folder: &Path) -> anyhow::Result<Vec<Recording>> {
         let test = series::table(&folder.join(format!("{name}_test.csv.gz")), false)?;
         anomalous.extend(test.column("label")?.iter().map(|&label| label > 0.0));
         table.extend(&test)?;
-        channels.push(Recording { series: Series::new(name, table.signals_without(&["label"]), None), anomalous });
+        let mut series = Series::new(name, table.signals_without(&["label"]), None);
+        series.space(seconds);
+        channels.push(Recording { series, anomalous });
     }
     Ok(channels)
 }
