@@ -66,7 +66,9 @@ fn main() -> std::io::Result<()> {
     };
     let mut found = Vec::new();
     recordings(Path::new(&folder), &mut found)?;
-    println!("| recording | kilter, krcf | krcf, krcf | kilter, krcf, means of {SEEDS} | krcf, krcf, means of {SEEDS} |");
+    println!(
+        "| recording | kilter, krcf | krcf, krcf | kilter, krcf, means of {SEEDS} | krcf, krcf, means of {SEEDS} |"
+    );
     println!("|---|---|---|---|---|");
     let mut columns: [Vec<f64>; 8] = Default::default();
     for path in found {
