@@ -1,12 +1,11 @@
 """The AWS endpoint of `kilter serve` beside servers of the same job: puts and gets of Kinesis, DynamoDB and S3, all from the
 same client (boto3) in the same run, three rounds, each server in turn. Prints a table of medians, with ratios to Kilter.
 
-usage: endpoint.py path/to/kilter [SERVICES:NAME=URL …]
-
-`SERVICES` are those that a peer has: `kinesis,dynamodb:other=http://127.0.0.1:9000`. moto is started where it is installed
+A peer's SERVICES are those that it has: `kinesis,dynamodb:other=http://127.0.0.1:9000`. moto is started where it is installed
 (`pip install boto3 'moto[server]'`); Kilter is started on a fresh directory below the current one.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -218,22 +217,25 @@ def table(peers):
 
 
 def main():
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kilter", help="the program")
+    parser.add_argument("peers", nargs="*", type=given, metavar="SERVICES:NAME=URL")
+    parser.add_argument("--only", default=",".join(SERVICES), help="services to measure")
+    asked = parser.parse_intermixed_args()
     folder = tempfile.mkdtemp(prefix="kilter-beside-", dir=".")
     children = []
     try:
-        child, ours = start_kilter(sys.argv[1], folder)
+        child, ours = start_kilter(asked.kilter, folder)
         children.append(child)
         peers = [ours]
         for child, peer in start_moto():
             children.append(child)
             peers.append(peer)
-        peers += [given(argument) for argument in sys.argv[2:]]
+        peers += asked.peers
         for number in range(ROUNDS):
             for service, measure in (("kinesis", kinesis), ("dynamodb", dynamodb), ("s3", s3)):
                 for peer in peers:
-                    if service in peer.services:
+                    if service in peer.services and service in asked.only.split(","):
                         measure(peer, f"beside-{number}")
         table(peers)
     finally:
