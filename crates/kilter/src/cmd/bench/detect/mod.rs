@@ -13,6 +13,7 @@ mod skab_score;
 mod stream;
 mod tep;
 mod tsb;
+mod ucr;
 mod vus;
 
 use crate::{config::Shared, output};
@@ -51,6 +52,8 @@ enum Suite {
     Tep,
     /// CWRU: nine damages of a rolling bearing, heard in waveforms
     Cwru,
+    /// UCR anomaly archive: one subtle anomaly in each long univariate series
+    Ucr,
     /// Alerts on stretches without anomaly, beside the budget that was asked
     Budget,
 }
@@ -104,6 +107,7 @@ pub async fn run(shared: &Shared, args: Args) -> anyhow::Result<()> {
         Suite::Causes => causes::run(&args.data, &work),
         Suite::Tep => tep::run(&args.data, &work),
         Suite::Cwru => cwru::run(&args.data, &work),
+        Suite::Ucr => ucr::run(&args.data, &work),
         Suite::Budget => budget::run(&args.data, &work),
     })
     .await??;
