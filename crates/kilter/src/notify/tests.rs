@@ -1,3 +1,5 @@
+//! The port's suite against the embedded notifier.
+
 use super::*;
 use kilter_testkit::notify::{self, Failure, Subject, TENANT};
 use std::{
