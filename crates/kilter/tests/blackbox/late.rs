@@ -72,6 +72,11 @@ fn what_comes_late_is_put_in_order_and_a_false_alert_withdrawn() {
     server.settled_ledger(TENANT, READINGS - 60);
     assert_eq!(events(&server)[0], "opened", "an hour is missing");
     let told = anomalies(&server).remove(0);
+    let mut said = server.list(&format!("/api/v1/alerts?tenant={TENANT}"));
+    said.retain(|alert| alert["event"] == "opened");
+    let said = said.remove(0);
+    let summary = said["summary"].as_str().unwrap();
+    assert!(summary.contains("once in") && summary.contains("readings of normal running"), "{summary}");
     assert_eq!((&told["corrected"], &told["withdrawn"]), (&Value::Null, &Value::Null));
 
     let mut missing: Vec<u64> = MISSING.collect();
@@ -106,6 +111,7 @@ fn what_comes_late_is_put_in_order_and_a_false_alert_withdrawn() {
     let shown = installation.command(&["anomalies", "show", id]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("known 20") && shown.contains("withdrawn 20"), "{shown}");
+    assert!(shown.contains("readings of normal running"), "{shown}");
     let alert = alerts.iter().find(of_the_gap).unwrap();
     let by_command = installation.kilter(&["alerts", "show", alert["key"].as_str().unwrap()]).json();
     assert_eq!(by_command["raised"], withdrawn["withdrawn"]);
