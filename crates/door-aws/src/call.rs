@@ -33,6 +33,23 @@ pub struct Call {
 }
 
 impl Call {
+    /// A `POST /` without a body that nobody has signed.
+    pub fn new(region: &str, account: &str, now: Timestamp) -> Self {
+        Self {
+            method: Method::POST,
+            path: "/".to_owned(),
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            region: region.to_owned(),
+            account: account.to_owned(),
+            access_key: String::new(),
+            signer: None,
+            request_id: String::new(),
+            now,
+        }
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -52,6 +69,13 @@ impl Call {
     pub fn arn(&self, service: &str, resource: &str) -> String {
         format!("arn:aws:{service}:{}:{}:{resource}", self.region, self.account)
     }
+}
+
+/// Does what may block on a thread that is there for it.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AwsError> + Send + 'static,
+) -> Result<T, AwsError> {
+    tokio::task::spawn_blocking(work).await.map_err(AwsError::internal)?
 }
 
 /// What a call asks for, in the words of policies.
@@ -102,7 +126,7 @@ pub trait Service: Send + Sync {
     /// `sagemaker` and names no target.
     fn name(&self) -> &'static str;
 
-    /// Answers one request. Futures must not block: what does goes to `spawn_blocking`.
+    /// Answers one request. Futures must not block: what does goes to [`blocking`].
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer, AwsError>>;
 
     /// What access keys' policies are asked. The default knows the operations of `X-Amz-Target` and of forms, and no

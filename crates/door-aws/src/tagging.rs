@@ -1,6 +1,6 @@
 //! Resource Groups Tagging: the tags of all services in one place.
 
-use crate::{Access, Answer, AwsError, Call, Service, json};
+use crate::{Access, Answer, AwsError, Call, Service, call::blocking, json};
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
@@ -241,14 +241,11 @@ impl Service for Tagging {
 
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer>> {
         let (tagging, call) = (self.clone(), call.clone());
-        async move {
-            let answered = tokio::task::spawn_blocking(move || {
-                let request = Request { tagging: &tagging, call: &call, input: json::object(&call)? };
-                request.answer(call.target().unwrap_or_default()).map(|answer| Answer::json(&answer))
-            });
-            answered.await.map_err(AwsError::internal)?
-        }
-        .boxed()
+        let work = move || {
+            let request = Request { tagging: &tagging, call: &call, input: json::object(&call)? };
+            request.answer(call.target().unwrap_or_default()).map(|answer| Answer::json(&answer))
+        };
+        blocking(work).boxed()
     }
 
     fn access(&self, call: &Call) -> Access {

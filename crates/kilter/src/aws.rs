@@ -53,10 +53,12 @@ pub fn sessions(data_dir: &Path, iam: Iam) -> anyhow::Result<Sessions> {
         write_secret(&path, &hex(&bytes))?;
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let digits: Vec<u8> = text.trim().chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    let key = <[u8; KEY_BYTES]>::try_from(bytes)
-        .map_err(|_| anyhow::anyhow!("{} is no key of sessions: remove it, and every session ends", path.display()))?;
+    let text = text.trim();
+    let byte = |at: usize| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok();
+    let key = (0..text.len().div_ceil(2)).map(byte).collect::<Option<Vec<u8>>>();
+    let key = key
+        .and_then(|key| <[u8; KEY_BYTES]>::try_from(key).ok())
+        .with_context(|| format!("{} is no key of sessions: remove it, and every session ends", path.display()))?;
     Ok(Sessions::new(&key, iam))
 }
 

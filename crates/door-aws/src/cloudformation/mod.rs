@@ -13,8 +13,9 @@ mod store;
 mod template;
 mod yaml;
 
-use crate::{Access, Answer, AwsError, Call, Service, form, form::Form, iot::Iot, sagemaker::Sagemaker};
-use axum::http::{HeaderMap, Method};
+use crate::{
+    Access, Answer, AwsError, Call, Service, call::blocking, form, form::Form, iot::Iot, sagemaker::Sagemaker,
+};
 use engine::Engine;
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::ports::{clock::Clock, table::Table};
@@ -101,19 +102,7 @@ impl Inner {
 
     /// For what nobody asks for.
     fn own_call(&self) -> Call {
-        Call {
-            method: Method::POST,
-            path: "/".to_owned(),
-            query: Vec::new(),
-            headers: HeaderMap::new(),
-            body: Default::default(),
-            region: self.ports.region.clone(),
-            account: self.ports.account.clone(),
-            access_key: String::new(),
-            signer: None,
-            request_id: String::new(),
-            now: self.ports.clock.now(),
-        }
+        Call::new(&self.ports.region, &self.ports.account, self.ports.clock.now())
     }
 
     fn arn(&self, stack: &Stack) -> String {
@@ -149,11 +138,7 @@ impl Service for CloudFormation {
 
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer>> {
         let (service, call) = (self.clone(), call.clone());
-        async move {
-            let answered = tokio::task::spawn_blocking(move || service.answer(&call)).await;
-            answered.map_err(AwsError::internal)?
-        }
-        .boxed()
+        blocking(move || service.answer(&call)).boxed()
     }
 
     /// The stack's ARN; its last part is `*` while there is no such stack.

@@ -1,7 +1,7 @@
 //! The service over memory ports, request by request.
 
 use super::*;
-use axum::http::{HeaderMap, Method};
+use axum::http::HeaderMap;
 use kilter_core::{
     Timestamp,
     ports::{objects::Buckets, table::Write},
@@ -54,19 +54,8 @@ impl House {
     fn ask(&self, operation: &str, body: Json) -> Result<Json, AwsError> {
         let mut headers = HeaderMap::new();
         headers.insert("x-amz-target", format!("DynamoDB_20120810.{operation}").parse().unwrap());
-        let call = Call {
-            method: Method::POST,
-            path: "/".to_owned(),
-            query: Vec::new(),
-            headers,
-            body: body.to_string().into(),
-            region: "us-east-1".to_owned(),
-            account: "000000000000".to_owned(),
-            access_key: "key".to_owned(),
-            signer: None,
-            request_id: "id".to_owned(),
-            now: self.service.0.clock.now(),
-        };
+        let unsigned = Call::new("us-east-1", "000000000000", self.service.0.clock.now());
+        let call = Call { headers, body: body.to_string().into(), ..unsigned };
         self.service.answer(&call)
     }
 

@@ -4,7 +4,7 @@
 mod roles;
 mod store;
 
-use crate::{Access, Answer, AwsError, Call, Service, form::Form};
+use crate::{Access, Answer, AwsError, Call, Service, call::blocking, form::Form};
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::ports::{action::RuleRoles, clock::Clock, table::Table};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,11 +59,8 @@ impl Service for Iam {
     }
 
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer, AwsError>> {
-        async move {
-            let (iam, call) = (self.clone(), call.clone());
-            tokio::task::spawn_blocking(move || iam.answer(&call)).await.map_err(AwsError::internal)?
-        }
-        .boxed()
+        let (iam, call) = (self.clone(), call.clone());
+        blocking(move || iam.answer(&call)).boxed()
     }
 
     fn access(&self, call: &Call) -> Access {

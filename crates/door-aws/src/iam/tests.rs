@@ -1,7 +1,6 @@
 //! What a rule may do under a role.
 
 use super::*;
-use axum::http::{HeaderMap, Method};
 use kilter_core::Timestamp;
 use kilter_testkit::{FakeClock, MemoryTable};
 
@@ -13,17 +12,8 @@ fn ask(iam: &Iam, parameters: &[(&str, &str)]) -> Result<Answer, AwsError> {
     let body: Vec<String> =
         parameters.iter().map(|(name, value)| format!("{name}={}", crate::uri::encode(value, false))).collect();
     iam.answer(&Call {
-        method: Method::POST,
-        path: "/".into(),
-        query: Vec::new(),
-        headers: HeaderMap::new(),
         body: body.join("&").into(),
-        region: "us-east-1".into(),
-        account: "123456789012".into(),
-        access_key: "AKIA".into(),
-        signer: None,
-        request_id: "r".into(),
-        now: Timestamp::from_seconds(0),
+        ..Call::new("us-east-1", "123456789012", Timestamp::from_seconds(0))
     })
 }
 

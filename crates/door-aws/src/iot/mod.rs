@@ -14,7 +14,7 @@ mod things;
 
 pub use data::IotData;
 
-use crate::{Access, Answer, AwsError, Call, Service, rest::route};
+use crate::{Access, Answer, AwsError, Call, Service, call::blocking, rest::route};
 use axum::http::StatusCode;
 use futures::future::BoxFuture;
 use kilter_core::{
@@ -136,10 +136,7 @@ impl Service for Iot {
 
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer, AwsError>> {
         let (iot, call) = (self.clone(), call.clone());
-        Box::pin(async move {
-            let done = tokio::task::spawn_blocking(move || iot.answer(&call));
-            done.await.unwrap_or_else(|error| Err(AwsError::internal(error)))
-        })
+        Box::pin(blocking(move || iot.answer(&call)))
     }
 
     fn access(&self, call: &Call) -> Access {

@@ -9,7 +9,7 @@ mod retention;
 mod streams;
 mod tags;
 
-use crate::{Access, Answer, AwsError, Call, Service, json};
+use crate::{Access, Answer, AwsError, Call, Service, call::blocking, json};
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::{
     ShardView, StreamName,
@@ -48,8 +48,7 @@ impl Kinesis {
             return records::put(&self.0, call, operation == "PutRecords").await;
         }
         let (ports, call) = (self.0.clone(), call.clone());
-        let answered = tokio::task::spawn_blocking(move || Request::read(&ports, &call)?.answer(&operation)).await;
-        answered.map_err(AwsError::internal)?
+        blocking(move || Request::read(&ports, &call)?.answer(&operation)).await
     }
 }
 

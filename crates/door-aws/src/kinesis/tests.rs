@@ -1,7 +1,7 @@
 //! What boto3 cannot show: iterators that expire, by a clock of the test's own.
 
 use super::{names::Iterator, *};
-use axum::http::{HeaderMap, Method};
+use axum::http::HeaderMap;
 use kilter_core::{
     NewRecord, Offset, RecordKind, ShardId, TenantId, ThingName, Timestamp,
     ports::{
@@ -55,19 +55,8 @@ impl Resources for Plain {
 async fn ask(kinesis: &Kinesis, operation: &str, input: Value, at: i64) -> Result<Value, AwsError> {
     let mut headers = HeaderMap::new();
     headers.insert("x-amz-target", format!("Kinesis_20131202.{operation}").parse().unwrap());
-    let call = Call {
-        method: Method::POST,
-        path: "/".into(),
-        query: Vec::new(),
-        headers,
-        body: input.to_string().into(),
-        region: "us-east-1".into(),
-        account: "123456789012".into(),
-        access_key: "AKIA".into(),
-        signer: None,
-        request_id: "r".into(),
-        now: Timestamp::from_seconds(at),
-    };
+    let unsigned = Call::new("us-east-1", "123456789012", Timestamp::from_seconds(at));
+    let call = Call { headers, body: input.to_string().into(), ..unsigned };
     let answer = kinesis.call(&call).await?;
     Ok(if answer.body.is_empty() { Value::Null } else { serde_json::from_slice(&answer.body).unwrap() })
 }

@@ -271,14 +271,7 @@ mod tests {
                 method: method.parse().unwrap(),
                 path: path.to_owned(),
                 query: uri::pairs(query),
-                headers: Default::default(),
-                body: Default::default(),
-                region: "us-east-1".to_owned(),
-                account: String::new(),
-                access_key: String::new(),
-                signer: None,
-                request_id: String::new(),
-                now: kilter_core::Timestamp::from_seconds(0),
+                ..Call::new("us-east-1", "", kilter_core::Timestamp::from_seconds(0))
             };
             Route::of(&call).operation
         };

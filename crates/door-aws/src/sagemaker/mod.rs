@@ -16,7 +16,7 @@ mod tags;
 
 pub use runtime::SagemakerRuntime;
 
-use crate::{Access, Answer, AwsError, Call, Service, json};
+use crate::{Access, Answer, AwsError, Call, Service, call::blocking, json};
 use deploy::Serving;
 use futures::{FutureExt, future::BoxFuture};
 use input::Input;
@@ -139,11 +139,7 @@ impl Service for Sagemaker {
 
     fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer>> {
         let (service, call) = (self.clone(), call.clone());
-        async move {
-            let answered = tokio::task::spawn_blocking(move || service.answer(&call)).await;
-            answered.map_err(AwsError::internal)?
-        }
-        .boxed()
+        blocking(move || service.answer(&call)).boxed()
     }
 
     fn access(&self, call: &Call) -> Access {

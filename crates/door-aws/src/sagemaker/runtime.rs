@@ -6,7 +6,7 @@ use super::{
     endpoint_arn,
     store::Endpoint,
 };
-use crate::{Access, Answer, AwsError, Call, Service, rest::route};
+use crate::{Access, Answer, AwsError, Call, Service, call::blocking, rest::route};
 use axum::http::StatusCode;
 use futures::{FutureExt, future::BoxFuture};
 use kilter_core::ports::function::Model;
@@ -126,8 +126,7 @@ impl Service for SagemakerRuntime {
                 .ok_or_else(|| AwsError::unknown_operation(&format!("{} {:.200}", call.method, call.path)))?;
             let _one = self.invocations.acquire().await.map_err(AwsError::internal)?;
             let (service, call) = (self.service.clone(), call.clone());
-            let answered = tokio::task::spawn_blocking(move || invoke(&service.0, &call, &name)).await;
-            answered.map_err(AwsError::internal)?
+            blocking(move || invoke(&service.0, &call, &name)).await
         }
         .boxed()
     }

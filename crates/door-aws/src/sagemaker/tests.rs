@@ -1,7 +1,7 @@
 //! What boto3 cannot show: a stop in the middle of a deployment, and archives beyond their bounds.
 
 use super::{store::Endpoint, *};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue};
 use kilter_core::{
     Timestamp,
     ports::{
@@ -69,19 +69,8 @@ fn call(target: &'static str, path: &str, body: impl Into<bytes::Bytes>) -> Call
     let mut headers = HeaderMap::new();
     headers.insert("x-amz-target", HeaderValue::from_static(target));
     headers.insert("content-type", HeaderValue::from_static("text/csv"));
-    Call {
-        method: Method::POST,
-        path: path.into(),
-        query: Vec::new(),
-        headers,
-        body: body.into(),
-        region: "us-east-1".into(),
-        account: "123456789012".into(),
-        access_key: "AKIA".into(),
-        signer: None,
-        request_id: "r".into(),
-        now: Timestamp::from_seconds(0),
-    }
+    let unsigned = Call::new("us-east-1", "123456789012", Timestamp::from_seconds(0));
+    Call { path: path.into(), headers, body: body.into(), ..unsigned }
 }
 
 fn ask(service: &Sagemaker, target: &'static str, body: Value) -> Result<Value> {

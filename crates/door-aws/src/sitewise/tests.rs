@@ -1,7 +1,7 @@
 //! The service over memory ports, request by request.
 
 use super::*;
-use axum::http::{HeaderMap, Method};
+use axum::http::Method;
 use kilter_core::Timestamp;
 use kilter_testkit::{FakeClock, MemoryTable};
 use serde_json::json;
@@ -19,14 +19,8 @@ fn ask(service: &Sitewise, method: &str, path: &str, body: Json) -> Result<Json,
         method: method.parse::<Method>().unwrap(),
         path: path.to_owned(),
         query: crate::uri::pairs(query),
-        headers: HeaderMap::new(),
         body: if body.is_null() { Default::default() } else { body.to_string().into() },
-        region: "us-east-1".to_owned(),
-        account: "000000000000".to_owned(),
-        access_key: "key".to_owned(),
-        signer: None,
-        request_id: "id".to_owned(),
-        now: service.store.clock.now(),
+        ..Call::new("us-east-1", "000000000000", service.store.clock.now())
     };
     let answer = service.answer(&call)?;
     Ok(if answer.body.is_empty() { Json::Null } else { serde_json::from_slice(&answer.body).unwrap() })
