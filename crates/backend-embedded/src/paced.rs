@@ -47,6 +47,7 @@ impl StorageBackend for PacedFile {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        std::thread::yield_now();
         self.file.write(offset, data)?;
         match self.unsynced.fetch_add(1, Ordering::Relaxed) + 1 < UNSYNCED_WRITES_MAX {
             true => Ok(()),

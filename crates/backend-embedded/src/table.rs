@@ -22,6 +22,10 @@ pub const VALUE_BYTES_MAX: usize = 16 << 20;
 /// Memory for cached pages: an idle Kilter shall stay small, and the results read most are the newest.
 const CACHE_BYTES: usize = 24 << 20;
 
+/// A commit of thousands of writes lets others have the processor this often, and with every page that it hands to
+/// the disk: a time slice is milliseconds, and who syncs a stream waits for a tenth of one.
+const WRITES_BETWEEN_YIELDS: usize = 16;
+
 pub struct EmbeddedTable {
     database: Database,
 }
@@ -102,7 +106,10 @@ impl Table for EmbeddedTable {
                     return Err(condition_failed(write, present));
                 }
             }
-            for write in &writes {
+            for (index, write) in writes.iter().enumerate() {
+                if index % WRITES_BETWEEN_YIELDS == 0 {
+                    std::thread::yield_now();
+                }
                 let key = (&*write.table, &*write.pk, &*write.sk);
                 match &write.value {
                     Some(value) => drop(items.insert(key, value.as_slice()).map_err(failed)?),

@@ -24,7 +24,8 @@ const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 /// Zeros written ahead of the records: a sync of bytes that are there already changes no size and allocates nothing, and
 /// waits less for others' writes. At most as many as the file has records' bytes: many small streams must not fill the disk.
-const AHEAD_BYTES_MAX: u64 = 1 << 20;
+/// The next sync waits for them as well, so they are few.
+const AHEAD_BYTES_MAX: u64 = 256 << 10;
 static ZEROS: [u8; AHEAD_BYTES_MAX as usize] = [0; AHEAD_BYTES_MAX as usize];
 
 #[derive(Debug)]

@@ -240,10 +240,13 @@ impl Engine {
             _ => RecordKind::Telemetry,
         };
         // A thing's records stay in order in its tenant's stream: a key that changes would spread them over shards.
-        let key = match action.call(&rule.name, &original.topic, evaluation, Bytes::new()) {
-            _ if tenant && !action.has_constant_key() => String::new(),
-            Ok(call) => kinds::text(&call.parameters, "partitionKey").to_owned(),
-            Err(error) => return Ok(Some(Err(error))),
+        let key = if tenant && !action.has_constant_key() {
+            String::new()
+        } else {
+            match action.call(&rule.name, &original.topic, evaluation, Bytes::new()) {
+                Ok(call) => kinds::text(&call.parameters, "partitionKey").to_owned(),
+                Err(error) => return Ok(Some(Err(error))),
+            }
         };
         if key.chars().count() > KEY_CHARS_MAX {
             return Ok(Some(Err(action.refused(format!("its partitionKey has more than {KEY_CHARS_MAX} characters")))));
