@@ -14,10 +14,17 @@ use kilter_core::{
         table::Table,
     },
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A thing's state is written after this many of its records: what a restart has to learn again, per thing.
 const SNAPSHOT_RECORDS: u32 = 256;
+/// But not more often than this: while a backlog is worked off, states would be half of what the disk writes. What is
+/// scored in this time is learned again in less.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(2);
 /// States written in one commit. Together with [`SNAPSHOT_RECORDS`] it bounds how much the disk writes.
 const SNAPSHOT_BYTES: usize = 4 << 20;
 /// Readings that one batch judges again: late data of one stream must not keep the others waiting. What is left of the
@@ -57,6 +64,8 @@ pub(super) struct Resident {
     /// First record that the stored snapshot has not seen.
     dirty_from: Option<Offset>,
     dirty_records: u32,
+    /// When the snapshot was stored, or found.
+    stored: Instant,
 }
 
 /// A thing's state, and where it was found.
@@ -80,6 +89,7 @@ impl Resident {
     pub fn snapshot(&mut self, progress: &Progress, thing: &ThingName, commit: &mut Commit) -> usize {
         self.dirty_from = None;
         self.dirty_records = 0;
+        self.stored = Instant::now();
         let marks = self.state.take_marks();
         let state = progress.write_snapshot(thing, &Snapshot { as_of: self.as_of, state: self.state.snapshot() });
         let put = marks.put.into_iter().map(|(number, bytes)| progress.write_mark(thing, number, bytes));
@@ -267,7 +277,8 @@ impl Shard {
                 }
             }
         };
-        Ok(Resident { state, counts, counts_changed: false, as_of, dirty_from: None, dirty_records: 0 })
+        let (dirty_from, stored) = (None, Instant::now());
+        Ok(Resident { state, counts, counts_changed: false, as_of, dirty_from, dirty_records: 0, stored })
     }
 
     /// What a thing has marked in the shard that it comes from is written here with its next state.
@@ -317,7 +328,7 @@ impl Shard {
         let mut due: Vec<(Offset, ThingName)> = self
             .things
             .iter()
-            .filter(|(_, r)| all || ended || r.dirty_records >= SNAPSHOT_RECORDS)
+            .filter(|(_, r)| all || ended || r.is_due())
             .filter_map(|(thing, r)| r.dirty_from.map(|from| (from, thing.clone())))
             .collect();
         due.sort();
@@ -337,6 +348,10 @@ impl Shard {
 }
 
 impl Resident {
+    fn is_due(&self) -> bool {
+        self.dirty_records >= SNAPSHOT_RECORDS && self.stored.elapsed() >= SNAPSHOT_INTERVAL
+    }
+
     /// Counts a record, and checks that the thing's own number follows the last one, unless a hash key of its own has
     /// brought the record here: then others of the thing may be elsewhere.
     fn count(&mut self, record: &Record, hash_keys: (u128, u128), add: impl FnOnce(&mut Counts)) {
