@@ -267,7 +267,7 @@ impl Scorer {
                     commit.change(results, &self.outbox, &change, now);
                     // With the episode goes the state that has it open: after a crash it must not be forgotten.
                     resident.as_of = next;
-                    resident.snapshot(progress, thing, &mut commit);
+                    resident.snapshot(progress, thing, now, &mut commit);
                 }
             }
         }

@@ -14,17 +14,13 @@ use kilter_core::{
         table::Table,
     },
 };
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc};
 
 /// A thing's state is written after this many of its records: what a restart has to learn again, per thing.
 const SNAPSHOT_RECORDS: u32 = 256;
 /// But not more often than this: while a backlog is worked off, states would be half of what the disk writes. What is
 /// scored in this time is learned again in less.
-const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(2);
+const SNAPSHOT_SECONDS_MIN: f64 = 2.0;
 /// States written in one commit. Together with [`SNAPSHOT_RECORDS`] it bounds how much the disk writes.
 const SNAPSHOT_BYTES: usize = 4 << 20;
 /// Readings that one batch judges again: late data of one stream must not keep the others waiting. What is left of the
@@ -65,7 +61,7 @@ pub(super) struct Resident {
     dirty_from: Option<Offset>,
     dirty_records: u32,
     /// When the snapshot was stored, or found.
-    stored: Instant,
+    stored: Timestamp,
 }
 
 /// A thing's state, and where it was found.
@@ -86,10 +82,10 @@ fn ancestors(shards: &Shards, view: &ShardView) -> Vec<ShardId> {
 
 impl Resident {
     /// The state, and the marks that it relies on. Answers how many bytes that writes.
-    pub fn snapshot(&mut self, progress: &Progress, thing: &ThingName, commit: &mut Commit) -> usize {
+    pub fn snapshot(&mut self, progress: &Progress, thing: &ThingName, now: Timestamp, commit: &mut Commit) -> usize {
         self.dirty_from = None;
         self.dirty_records = 0;
-        self.stored = Instant::now();
+        self.stored = now;
         let marks = self.state.take_marks();
         let state = progress.write_snapshot(thing, &Snapshot { as_of: self.as_of, state: self.state.snapshot() });
         let put = marks.put.into_iter().map(|(number, bytes)| progress.write_mark(thing, number, bytes));
@@ -177,7 +173,7 @@ impl Shard {
         }
         if self.next >= self.committed {
             self.committed = self.next;
-            self.checkpoint(commit, last);
+            self.checkpoint(commit, ports.clock.now(), last);
         }
         metrics::counter!("kilter_score_records_total").increment(count as u64);
         Ok((count, newest))
@@ -277,7 +273,7 @@ impl Shard {
                 }
             }
         };
-        let (dirty_from, stored) = (None, Instant::now());
+        let (dirty_from, stored) = (None, ports.clock.now());
         Ok(Resident { state, counts, counts_changed: false, as_of, dirty_from, dirty_records: 0, stored })
     }
 
@@ -318,7 +314,7 @@ impl Shard {
     }
 
     /// The checkpoint, the counts that changed, and the states that are due: all of them where the shard has ended.
-    fn checkpoint(&mut self, commit: &mut Commit, all: bool) {
+    fn checkpoint(&mut self, commit: &mut Commit, now: Timestamp, all: bool) {
         let ended = self.end == Some(self.next);
         for (thing, resident) in &mut self.things {
             if std::mem::take(&mut resident.counts_changed) {
@@ -328,7 +324,7 @@ impl Shard {
         let mut due: Vec<(Offset, ThingName)> = self
             .things
             .iter()
-            .filter(|(_, r)| all || ended || r.is_due())
+            .filter(|(_, r)| all || ended || r.is_due(now))
             .filter_map(|(thing, r)| r.dirty_from.map(|from| (from, thing.clone())))
             .collect();
         due.sort();
@@ -338,7 +334,7 @@ impl Shard {
                 break;
             }
             if let Some(resident) = self.things.get_mut(&thing) {
-                bytes += resident.snapshot(&self.progress, &thing, commit);
+                bytes += resident.snapshot(&self.progress, &thing, now, commit);
             }
         }
         let relearn_from = self.things.values().filter_map(|r| r.dirty_from).min().unwrap_or(self.next);
@@ -348,8 +344,9 @@ impl Shard {
 }
 
 impl Resident {
-    fn is_due(&self) -> bool {
-        self.dirty_records >= SNAPSHOT_RECORDS && self.stored.elapsed() >= SNAPSHOT_INTERVAL
+    fn is_due(&self, now: Timestamp) -> bool {
+        // Either way: a clock that was set back must not keep it from being written.
+        self.dirty_records >= SNAPSHOT_RECORDS && now.seconds_since(self.stored).abs() >= SNAPSHOT_SECONDS_MIN
     }
 
     /// Counts a record, and checks that the thing's own number follows the last one, unless a hash key of its own has

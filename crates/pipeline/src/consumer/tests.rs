@@ -11,9 +11,12 @@ use kilter_core::{
         table::{Item, SkRange, TableError, TableErrorKind, Write},
     },
 };
-use kilter_testkit::{MemoryStream, MemoryTable};
+use kilter_testkit::{FakeClock, MemoryStream, MemoryTable};
 use proptest::prelude::*;
-use std::sync::{LazyLock, atomic::AtomicU32};
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicI64, AtomicU32},
+};
 
 const T0: i64 = 1_700_000_000;
 const RECORDS: u64 = 1_500;
@@ -49,11 +52,25 @@ impl Table for Unlucky {
     }
 }
 
+/// A second later every time that it is asked: states become due.
+struct Hurried(AtomicI64);
+
+impl Clock for Hurried {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_seconds(self.0.fetch_add(1, Ordering::AcqRel))
+    }
+}
+
 fn scorer(stream: &Arc<MemoryStream>, table: Arc<dyn Table>) -> Scorer {
+    let now = SystemClock.now().as_nanos() / kilter_core::NANOS_PER_SECOND;
+    scorer_at(stream, table, Arc::new(Hurried(AtomicI64::new(now))))
+}
+
+fn scorer_at(stream: &Arc<MemoryStream>, table: Arc<dyn Table>, clock: Arc<dyn Clock>) -> Scorer {
     Scorer::new(ScorerPorts {
         stream: stream.clone(),
         table,
-        clock: Arc::new(SystemClock),
+        clock,
         config_for: Arc::new(|_, _| ScorerConfig::default()),
         horizon: Horizon::default(),
         keeps_rows: Arc::new(|_| true),
@@ -296,4 +313,28 @@ fn a_thing_that_falls_silent_at_a_split_is_told_once() {
     while scorer.round(false) > 0 {}
     let residents: usize = scorer.shards.values().map(|shard| shard.things.len()).sum();
     assert_eq!(residents, 3);
+}
+
+#[test]
+fn a_state_is_written_after_256_records_and_two_seconds() {
+    let clock = FakeClock::at(Timestamp::from_seconds(T0));
+    let (stream, table) = (stream(), Arc::new(MemoryTable::new()));
+    let mut scorer = scorer_at(&stream, table.clone(), Arc::new(clock.clone()));
+    let mut score = |records: std::ops::Range<u64>| {
+        append(&stream, records);
+        while scorer.round(false) > 0 {}
+        let shards = (0..2).map(|shard| Progress::of(&stream_name(), ShardId(shard)));
+        let of = |thing: &str| {
+            let thing = ThingName::new(thing).unwrap();
+            shards.clone().find_map(|shard| shard.snapshot(&*table, &thing).unwrap()).map(|stored| stored.as_of)
+        };
+        ["pump1", "pump2", "pump3"].map(of)
+    };
+    assert_eq!(score(0..3 * 256), [None; 3], "too soon");
+    clock.advance(Duration::from_secs(2));
+    let written = score(3 * 256..3 * 257);
+    assert!(written.iter().all(Option::is_some));
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(score(3 * 257..3 * 512), written, "too few");
+    assert!(score(3 * 512..3 * 513).iter().zip(&written).all(|(new, old)| new > old));
 }
