@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { inWords } from "../src/model/causes";
+import { inWords, rarity } from "../src/model/causes";
 import { parseAddress, thingAddress } from "../src/model/address";
-import { axisLabels, oddity, short } from "../src/model/numbers";
+import { axisLabels, short } from "../src/model/numbers";
 import { addSample, messageRate, statusOf, statusWord } from "../src/model/status";
 import { ago, span, utc } from "../src/model/time";
 import { START, cause, episode, reading } from "./made";
@@ -34,6 +34,15 @@ describe("causes in words", () => {
   });
 });
 
+test("how rare a peak is, where its score is a chance", () => {
+  const said = (detector: string, peak_score: number) =>
+    rarity({ ...episode(90, null), peak_score, causes: [cause({ detector })] });
+  expect(said("cusum", 4.59)).toMatch(/^seen once in 39.?000 readings of normal running$/);
+  expect(said("forest", 1.4)).toBe("seen once in 25 readings of normal running");
+  expect(said("windows", 6)).toMatch(/^seen less than once in 1.?000.?000 readings of normal running$/);
+  expect(["limits", "silence", "reference"].map((detector) => said(detector, 4))).toEqual([undefined, undefined, undefined]);
+});
+
 describe("numbers", () => {
   test("have about four digits", () => {
     expect([1480.3, 612.34, 4.125, 0.0421, 0, -3.5, 2.5e8, 1e-7].map(short)).toEqual([
@@ -46,11 +55,6 @@ describe("numbers", () => {
     expect(axisLabels([0, 2.5, 5])).toEqual(["0.0", "2.5", "5.0"]);
     expect(axisLabels([0, 5, 10])).toEqual(["0", "5", "10"]);
     expect(axisLabels([1.18, 1.2])).toEqual(["1.18", "1.20"]);
-  });
-
-  test("say how odd a score is", () => {
-    expect(oddity(3)).toMatch(/one healthy reading in 1.?000 is as odd/);
-    expect(oddity(20)).toMatch(/practically never/);
   });
 });
 

@@ -1,6 +1,21 @@
 // Causes in words: which signal, how, what was expected, how much of the score.
-import type { Cause } from "../api";
-import { short } from "./numbers";
+import type { Cause, Episode } from "../api";
+import { count, short } from "./numbers";
+
+/** Beyond so many readings the estimate of a tail only says "never seen". */
+const READINGS_MAX = 1e6;
+/** What they find is measured, not rare. */
+const MEASURED = ["limits", "silence", "reference"];
+
+/** How rare the peak is, as the alert's sentence has it; nothing where the score is no chance. */
+export function rarity(episode: Episode): string | undefined {
+  const [first] = episode.causes;
+  if (first === undefined || MEASURED.includes(first.detector)) return undefined;
+  const readings = 10 ** episode.peak_score;
+  return readings >= READINGS_MAX
+    ? `seen less than once in ${count(READINGS_MAX)} readings of normal running`
+    : `seen once in ${count(Number(readings.toPrecision(2)))} readings of normal running`;
+}
 
 /** `discharge_pressure low: 2.1, expected 3.8…4.4 (61 %)`; the same cases as the alert's sentence has. */
 export function inWords(cause: Cause): string {

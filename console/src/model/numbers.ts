@@ -20,12 +20,6 @@ export function rate(value: number): string {
   return value >= 100 ? grouped.format(value) : value.toFixed(1);
 }
 
-/** One healthy reading in how many is as odd as this score (score = −log10 of that chance). */
-export function oddity(score: number): string {
-  if (score >= 12) return "practically never seen in a healthy machine";
-  return `one healthy reading in ${grouped.format(Number((10 ** score).toPrecision(2)))} is as odd`;
-}
-
 /** Labels of an axis: as many decimals as its step has, so that none is rounded into a wrong place. */
 export function axisLabels(splits: number[]): string[] {
   const step = Math.abs((splits[1] ?? 1) - (splits[0] ?? 0)) || 1;

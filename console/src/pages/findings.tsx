@@ -2,8 +2,8 @@
 import { useState } from "preact/hooks";
 import type { Alert, Episode } from "../api";
 import { thingAddress, type Address } from "../model/address";
+import { rarity } from "../model/causes";
 import { correctionOf } from "../model/episodes";
-import { oddity } from "../model/numbers";
 import { seconds, span } from "../model/time";
 import type { Plant } from "../plant";
 import { Causes, SeverityBadge, When } from "./words";
@@ -107,7 +107,7 @@ function EpisodeItem({ episode, current }: { episode: Episode; current: boolean 
       <span class="finding-head">
         <SeverityBadge severity={episode.severity} />
         <strong class="finding-thing">{episode.thing}</strong>
-        <span class="peak" title={oddity(episode.peak_score)}>
+        <span class="peak" title={rarity(episode)}>
           peak {episode.peak_score.toFixed(1)}
         </span>
       </span>

@@ -3,8 +3,8 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Episode } from "../api";
 import { ChartStack } from "../charts/stack";
 import { thingAddress } from "../model/address";
+import { rarity } from "../model/causes";
 import { spans } from "../model/episodes";
-import { oddity } from "../model/numbers";
 import { between, columns, liveRange, type Point } from "../model/readings";
 import { statusOf, statusWord } from "../model/status";
 import { ago, moment, momentAfter, utc } from "../model/time";
@@ -102,7 +102,7 @@ function Why({ episode }: { episode: Episode | undefined }) {
         <span>
           <When at={episode.start} /> – {episode.end === null ? <strong>open</strong> : <When at={episode.end} since={episode.start} />}
         </span>
-        <span title={oddity(episode.peak_score)}>
+        <span title={rarity(episode)}>
           peak {episode.peak_score.toFixed(1)} at <When at={episode.peak} since={episode.start} />
         </span>
       </div>
