@@ -24,10 +24,16 @@ const WARM: usize = 10_000;
 /// Readings before state is measured: windows have their reservoir's commissioning, and tails most of their peaks.
 const STATE_READINGS: usize = 3_000;
 const SIGNALS: usize = 8;
+/// Numbers of signals that a thing is measured with.
+const THINGS: [usize; 6] = [1, 2, 3, 4, 8, 64];
+/// A thing of more signals has no `windows`.
+const WINDOWED: usize = 4;
 const MINUTES_PER_WEEK: f64 = 10_080.0;
 
+type Reading = (Timestamp, Vec<(Slot, f64)>);
+
 /// Two simulated machines side by side: eight signals, a reading a minute.
-fn readings() -> Vec<(Timestamp, Vec<(Slot, f64)>)> {
+fn readings() -> Vec<Reading> {
     let (mut one, mut two) = (Machine::new(1), Machine::new(2));
     let read = || {
         let ((time, a), (_, b)) = (one.read(), two.read());
@@ -43,13 +49,13 @@ struct Fed<D> {
 }
 
 impl<D: Detector> Fed<D> {
-    fn new(detector: D, signals: usize, readings: &[(Timestamp, Vec<(Slot, f64)>)]) -> Self {
+    fn new(detector: D, signals: usize, readings: &[Reading]) -> Self {
         let mut fed = Self { detector, fed: 0 };
         (0..WARM).for_each(|_| fed.feed(signals, readings));
         fed
     }
 
-    fn feed(&mut self, signals: usize, readings: &[(Timestamp, Vec<(Slot, f64)>)]) {
+    fn feed(&mut self, signals: usize, readings: &[Reading]) {
         let (event_time, values) = &readings[self.fed % readings.len()];
         let commissioning = self.fed < 512;
         let values = &values[..signals];
@@ -102,6 +108,53 @@ fn warm(criterion: &mut Criterion) {
     criterion.bench_function(name, |bencher| bencher.iter(|| reference.feed(SIGNALS, &readings)));
 }
 
+/// Readings of so many signals: the eight of [`readings`], and again, each time larger.
+fn widened(readings: &[Reading], signals: usize) -> Vec<Reading> {
+    let value = |values: &[(Slot, f64)], i: usize| values[i % SIGNALS].1 * (1.0 + (i / SIGNALS) as f64);
+    let widen = |values: &[(Slot, f64)]| (0..signals).map(|i| (i as Slot, value(values, i))).collect();
+    readings.iter().map(|(time, values)| (*time, widen(values))).collect()
+}
+
+/// The same as a device names them.
+fn named(readings: &[Reading]) -> Vec<(Timestamp, Vec<(Box<str>, f64)>)> {
+    let name = |(slot, value): &(Slot, f64)| (format!("s{slot:03}").into(), *value);
+    readings.iter().map(|(time, values)| (*time, values.iter().map(name).collect())).collect()
+}
+
+fn feed(scorer: &mut ThingScorer, (event_time, signals): &(Timestamp, Vec<(Box<str>, f64)>)) {
+    let sample = Sample { event_time: *event_time, signals };
+    let outcome = scorer.score(&sample);
+    scorer.learn(&sample, &outcome, Learn::Full);
+}
+
+/// All that is warm of a reading, and the whole scorer's reading, hot detectors and verdict included.
+fn things(criterion: &mut Criterion) {
+    let readings = readings();
+    for signals in THINGS {
+        let readings = widened(&readings, signals);
+        let mut forest = Fed::new(Forest::new(1), signals, &readings);
+        let mut reference = Fed::new(Reference::new(1), signals, &readings);
+        let alone = |i: usize| readings.iter().map(|(time, values)| (*time, vec![values[i]])).collect::<Vec<_>>();
+        let windowed = if signals <= WINDOWED { signals } else { 0 };
+        let mut windows: Vec<_> =
+            (0..windowed).map(alone).map(|alone| (Fed::new(Windows::default(), 1, &alone), alone)).collect();
+        criterion.bench_function(&format!("warm/all of a reading of {signals} signals"), |bencher| {
+            bencher.iter(|| {
+                windows.iter_mut().for_each(|(windows, alone)| windows.feed(1, alone));
+                forest.feed(signals, &readings);
+                reference.feed(signals, &readings);
+            });
+        });
+        let readings = named(&readings);
+        let mut scorer = ThingScorer::new(ScorerConfig::default(), 1);
+        readings[..WARM].iter().for_each(|reading| feed(&mut scorer, reading));
+        let mut next = readings.iter().cycle().skip(WARM);
+        criterion.bench_function(&format!("whole/reading of {signals} signals"), |bencher| {
+            bencher.iter(|| feed(&mut scorer, next.next().expect("a cycle has no end")));
+        });
+    }
+}
+
 fn waveforms(criterion: &mut Criterion) {
     for samples in [2_048u32, 2_047, 16_384] {
         let noise = (0..samples).map(|i| f64::from(i.wrapping_mul(2_654_435_761) >> 8)).collect();
@@ -119,20 +172,15 @@ fn waveforms(criterion: &mut Criterion) {
 /// Prints what a thing's state takes: in memory, and as it is stored.
 fn state(_: &mut Criterion) {
     let readings = readings();
-    for signals in [1, 2, 4, 8, 64] {
+    for signals in THINGS {
         let mut scorer = ThingScorer::new(ScorerConfig::default(), 1);
-        for (event_time, values) in &readings[..STATE_READINGS] {
-            let value = |i: usize| values[i % SIGNALS].1 * (1.0 + (i / SIGNALS) as f64);
-            let signals: Vec<(Box<str>, f64)> = (0..signals).map(|i| (format!("s{i:03}").into(), value(i))).collect();
-            let sample = Sample { event_time: *event_time, signals: &signals };
-            let outcome = scorer.score(&sample);
-            scorer.learn(&sample, &outcome, Learn::Full);
-        }
+        let readings = named(&widened(&readings[..STATE_READINGS], signals));
+        readings.iter().for_each(|reading| feed(&mut scorer, reading));
         let (memory, stored) = (scorer.memory_bytes(), scorer.snapshot().len());
         let of = |bytes: usize| bytes / signals;
         println!("state/{signals} signals: {} bytes in memory per signal, {} stored", of(memory), of(stored));
     }
 }
 
-criterion_group!(benches, hot, warm, waveforms, state);
+criterion_group!(benches, hot, warm, things, waveforms, state);
 criterion_main!(benches);

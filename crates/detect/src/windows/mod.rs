@@ -10,6 +10,7 @@
 //! windows that contain it, which tells where an anomaly begins and ends.
 
 mod reservoir;
+mod search;
 mod shape;
 
 use crate::detector::{Detector, Input, Part, Reaction, VALUE_MAX, WORK_MAX};
@@ -17,7 +18,8 @@ use crate::tail::{TAIL_NEEDED, Tail};
 use crate::yardstick::Yardstick;
 use crate::{COMMISSIONING_READINGS, Learn};
 use kilter_core::Direction;
-use reservoir::{MOMENTS_MAX, Nearest, Reservoir};
+use reservoir::{MOMENTS_MAX, Reservoir};
+use search::Nearest;
 use serde::{Deserialize, Serialize};
 use shape::{LONGEST, SCALES, Shape};
 use std::collections::VecDeque;

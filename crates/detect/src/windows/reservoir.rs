@@ -1,8 +1,9 @@
 //! A reservoir of windows that were accepted as normal, and the distance of a window to the nearest of them, raw and
-//! z-normalised at once: both follow from one scalar product.
+//! z-normalised at once: both follow from one scalar product ([`super::search`]).
 
+use super::search::{Asked, Kept, Nearest, biased, unbiased};
 use super::shape::{COORDINATES, SCALES, Shape, coordinates};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Moments whose windows are kept. Fewer find less: 250 cost a hundredth of VUS-PR on TSB-AD-U.
 pub(super) const MOMENTS_MAX: usize = 1_024;
@@ -13,8 +14,9 @@ const ASKED_MAX: f32 = 2_047.0;
 /// The kept windows of one scale.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Shelf {
-    /// Coordinates of all windows, one after the other, in steps.
-    quantised: Vec<i8>,
+    /// Coordinates of all windows, one after the other, in steps; in a stored state without bias.
+    #[serde(serialize_with = "put_unbiased", deserialize_with = "take_biased")]
+    quantised: Vec<u8>,
     /// Size of a step.
     steps: Vec<f32>,
     /// What follows from the above, per window: sum of squares, and the factor that z-normalises.
@@ -22,17 +24,6 @@ struct Shelf {
     squares: Vec<f32>,
     #[serde(skip)]
     factors: Vec<f32>,
-}
-
-/// How far the nearest kept window is.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Nearest {
-    /// Root mean square over the coordinates, in the signal's scale.
-    pub(super) raw: f32,
-    /// The same of both windows z-normalised.
-    pub(super) normalised: f32,
-    /// Which moment's window is nearest by its raw distance.
-    pub(super) moment: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -60,8 +51,8 @@ impl Reservoir {
     pub(super) fn complete(&mut self) {
         for (scale, shelf) in self.shelves.iter_mut().enumerate() {
             let used = coordinates(scale);
-            let squares = |(window, step): (&[i8], &f32)| {
-                let sum: i32 = window.iter().map(|&q| i32::from(q) * i32::from(q)).sum();
+            let squares = |(window, step): (&[u8], &f32)| {
+                let sum: i32 = window.iter().map(|&q| i32::from(unbiased(q)).pow(2)).sum();
                 sum as f32 * step * step
             };
             shelf.squares = shelf.quantised.chunks_exact(used).zip(&shelf.steps).map(squares).collect();
@@ -75,9 +66,9 @@ impl Reservoir {
             let used = coordinates(scale);
             let centred = &shape.centred[..used];
             let step = largest(centred) / KEPT_MAX;
-            let mut quantised = [0i8; COORDINATES];
-            quantise(centred, step, |at, q| quantised[at] = q as i8);
-            let sum: i32 = quantised.iter().map(|&q| i32::from(q) * i32::from(q)).sum();
+            let mut quantised = [biased(0); COORDINATES];
+            quantise(centred, step, |at, q| quantised[at] = biased(q as i8));
+            let sum: i32 = quantised.iter().map(|&q| i32::from(unbiased(q)).pow(2)).sum();
             let squares = sum as f32 * step * step;
             let factor = factor(squares, used, self.floor);
             match instead_of {
@@ -124,29 +115,18 @@ impl Reservoir {
         let mut asked = [0i16; N];
         quantise(&shape.centred[..N], step, |at, q| asked[at] = q);
         let squares = asked.iter().map(|&q| i32::from(q) * i32::from(q)).sum::<i32>() as f32 * step * step;
-        let factor = factor(squares, N, self.floor);
-        let own = squares * factor * factor;
-        let (mut raw, mut normalised, mut moment) = (f32::INFINITY, f32::INFINITY, 0);
-        let (windows, _) = shelf.quantised.as_chunks::<N>();
-        let kept = windows.iter().zip(&shelf.steps).zip(shelf.squares.iter().zip(&shelf.factors));
-        for (at, ((window, kept_step), (kept_squares, kept_factor))) in kept.enumerate() {
-            let product: i32 = window.iter().zip(&asked).map(|(&a, &b)| i32::from(i16::from(a)) * i32::from(b)).sum();
-            let product = product as f32 * (step * kept_step);
-            let distance = squares + kept_squares - 2.0 * product;
-            let alike = own + kept_squares * kept_factor * kept_factor - 2.0 * product * (factor * kept_factor);
-            if distance < raw {
-                (raw, moment) = (distance, at);
-            }
-            normalised = if alike < normalised { alike } else { normalised };
-        }
-        let root = |sum: f32| if sum.is_finite() { (sum.max(0.0) / N as f32).sqrt() } else { 0.0 };
-        Nearest { raw: root(raw), normalised: root(normalised), moment }
+        Asked::new(asked, step, squares, factor(squares, N, self.floor)).nearest_of(&Kept {
+            windows: shelf.quantised.as_chunks::<N>().0,
+            steps: &shelf.steps,
+            squares: &shelf.squares,
+            factors: &shelf.factors,
+        })
     }
 
     /// The last coordinate of a kept window: what came at its end, beside its mean.
     pub(super) fn end_of(&self, moment: usize, scale: usize) -> f32 {
         let (shelf, used) = (&self.shelves[scale], coordinates(scale));
-        let last = shelf.quantised.get((moment + 1) * used - 1).copied().unwrap_or(0);
+        let last = shelf.quantised.get((moment + 1) * used - 1).map_or(0, |&q| unbiased(q));
         f32::from(last) * shelf.steps.get(moment).copied().unwrap_or(0.0)
     }
 
@@ -165,6 +145,14 @@ impl Reservoir {
     pub(super) fn memory_bytes(&self) -> usize {
         self.shelves.iter().map(|shelf| shelf.quantised.capacity() + 3 * 4 * shelf.steps.capacity()).sum()
     }
+}
+
+fn put_unbiased<S: Serializer>(quantised: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(quantised.iter().map(|&q| unbiased(q)))
+}
+
+fn take_biased<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    Ok(Vec::<i8>::deserialize(from)?.into_iter().map(biased).collect())
 }
 
 fn largest(centred: &[f32]) -> f32 {
