@@ -1,6 +1,6 @@
 //! The random cut forest by itself, with the parameters that the literature and SageMaker's built-in algorithm name.
 
-use super::boxes::{Lane, Place};
+use super::boxes::Lane;
 use super::ensemble::{Ensemble, Plan};
 use super::tree::DIMS_MAX;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -16,8 +16,6 @@ const TREES_MAX: usize = 1_000;
 const SAMPLES_MAX: usize = 256;
 /// What is remembered fades over ten times the sample.
 const ACCEPT_MIN: f64 = 0.1;
-/// Boxes that a tree keeps: more are seldom large enough.
-const BOXES_MAX: Place = 96;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameters {
@@ -88,6 +86,11 @@ impl RandomCutForest {
             && self.trees.is_sound(&plan(&self.parameters), self.parameters.features.div_ceil(4), FEATURE_MAX as f32)
     }
 
+    /// After state was restored: makes what is kept for speed alone.
+    pub(super) fn keep_boxes(&mut self) {
+        self.trees.keep_boxes(&plan(&self.parameters));
+    }
+
     fn lanes(&self, point: &[f64]) -> Option<Vec<Lane>> {
         if point.len() != self.parameters.features {
             return None;
@@ -106,7 +109,7 @@ fn plan(parameters: &Parameters) -> Plan {
         trees_per_group: 1,
         samples: parameters.samples,
         accept_min: ACCEPT_MIN,
-        boxes_max: BOXES_MAX,
+        boxes: true,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The forest proper: groups of trees, each group over its own time-decaying random sample of what was seen.
 
-use super::boxes::{Lane, Place};
+use super::boxes::Lane;
+use super::lockstep::{ABREAST, Ways, scores};
 use super::points::Points;
 use super::tree::{DIMS_MAX, Scratch, Tree};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -17,8 +18,8 @@ pub struct Plan {
     pub samples: usize,
     /// Least chance of a point to enter a group's sample: what is remembered fades over `samples / accept_min` points.
     pub accept_min: f64,
-    /// Most bounding boxes that a tree keeps for speed.
-    pub boxes_max: Place,
+    /// Whether trees keep the bounding boxes of their nodes, for speed.
+    pub boxes: bool,
 }
 
 /// Trees over one sample.
@@ -93,15 +94,36 @@ impl Ensemble {
 
     /// The score alone. `None` while there is no sample.
     pub fn score(&self, point: &[Lane]) -> Option<f64> {
-        let (mut scratch, mut score, mut trees) = (Scratch::default(), 0.0, 0);
-        for group in &self.groups {
-            let scale = (1.0 + group.points.total() as f64).log2();
-            for tree in &group.trees {
-                score += f64::from(tree.score::<false>(point, &group.points, &mut scratch)?.score) * scale;
-                trees += 1;
+        let mut trees = self.groups.iter().flat_map(|group| group.trees.iter().map(move |tree| (tree, &group.points)));
+        let (mut scratch, mut ways) = (Scratch::default(), Ways::default());
+        let (mut score, mut count) = (0.0, 0);
+        let (mut total, mut scale) = (0, 0.0);
+        while let Some(first) = trees.next() {
+            let mut abreast = [first; ABREAST];
+            let mut used = 1usize;
+            for (place, tree) in abreast[1..].iter_mut().zip(&mut trees) {
+                *place = tree;
+                used += 1;
             }
+            let found = if abreast.iter().all(|(tree, _)| tree.is_boxed()) {
+                scores(abreast, point, &mut ways)
+            } else {
+                let mut found = [0.0; ABREAST];
+                for (found, (tree, points)) in found.iter_mut().zip(abreast) {
+                    *found = tree.score::<false>(point, points, &mut scratch)?.score;
+                }
+                found
+            };
+            for (found, (_, points)) in found.into_iter().zip(abreast).take(used) {
+                if points.total() != total {
+                    total = points.total();
+                    scale = (1.0 + total as f64).log2();
+                }
+                score += f64::from(found) * scale;
+            }
+            count += used;
         }
-        (trees > 0).then(|| score / f64::from(trees))
+        (count > 0).then(|| score / count as f64)
     }
 
     pub fn learn(&mut self, point: &[Lane], plan: &Plan, rng: &mut Xoshiro256PlusPlus) {
@@ -119,16 +141,23 @@ impl Ensemble {
                 }
             }
             // A point that is there already is where the cuts of any tree lead.
-            let nearest = group.trees.first().and_then(|tree| tree.nearest(point, &mut scratch));
+            let nearest = group.trees.first().and_then(|tree| tree.nearest(point));
             match nearest.filter(|&leaf| group.points.is_at(leaf, point)) {
                 Some(known) => group.points.add_copy(known),
                 None => {
                     let new = group.points.add(point);
                     for tree in &mut group.trees {
-                        tree.insert(new, &group.points, plan.boxes_max, rng, &mut scratch);
+                        tree.insert(new, &group.points, plan.boxes, rng, &mut scratch);
                     }
                 }
             }
+        }
+    }
+
+    /// Makes the boxes that this plan keeps, which are not stored.
+    pub fn keep_boxes(&mut self, plan: &Plan) {
+        for group in self.groups.iter_mut().filter(|_| plan.boxes) {
+            group.trees.iter_mut().for_each(|tree| tree.keep_boxes(&group.points));
         }
     }
 
@@ -144,7 +173,7 @@ impl Ensemble {
     }
 
     pub fn memory_bytes(&self, plan: &Plan, lanes: usize) -> usize {
-        let trees = plan.trees_per_group * Tree::memory_bytes(plan.samples, lanes, plan.boxes_max);
+        let trees = plan.trees_per_group * Tree::memory_bytes(plan.samples);
         self.groups.len() * (Points::memory_bytes(lanes, plan.samples) + trees)
     }
 }

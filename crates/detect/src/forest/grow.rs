@@ -1,33 +1,37 @@
 //! How a random cut tree grows and shrinks; either way it is then distributed as one drawn for the points that it has.
 
-use super::boxes::{Bounds, Lane, Place};
-use super::points::Points;
+use super::boxes::{Bounds, Lane};
+use super::points::{Points, position};
 use super::tree::{Cut, Node, Scratch, Tree, with_lanes};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 
-/// Leaves from which on a node's box is kept: below, it is computed as fast as it is fetched.
-const KEPT_LEAVES_MIN: usize = 8;
+impl Cut {
+    /// Says where the right child's cut is; `leaves` are those of the node.
+    fn aim(&mut self, leaves: usize) {
+        self.right = if leaves - usize::from(self.left) > 1 { self.left } else { 0 };
+    }
+}
 
 impl Tree {
     /// Inserts the point with index `new`, which differs from every point in the tree. The tree is then distributed
-    /// as one drawn for the enlarged set. It keeps at most `boxes_max` boxes.
+    /// as one drawn for the enlarged set. With `keep` it has the boxes of all inner nodes afterwards.
     pub fn insert(
         &mut self,
         new: u8,
         points: &Points,
-        boxes_max: Place,
+        keep: bool,
         rng: &mut Xoshiro256PlusPlus,
         scratch: &mut Scratch,
     ) {
-        with_lanes!(points.lanes(), self.insert_in::<_>(new, points, boxes_max, rng, scratch));
+        with_lanes!(points.lanes(), self.insert_in::<_>(new, points, keep, rng, scratch));
     }
 
     fn insert_in<const L: usize>(
         &mut self,
         new: u8,
         points: &Points,
-        boxes_max: Place,
+        keep: bool,
         rng: &mut Xoshiro256PlusPlus,
         scratch: &mut Scratch,
     ) {
@@ -37,33 +41,59 @@ impl Tree {
         }
         let lanes = points.at::<L>(new);
         let point = lanes.as_flattened();
-        self.path(point, &mut scratch.path);
-        let mut boxes = self.boxes::<L>(points, &scratch.path);
-        for (at, bounds) in boxes.iter().enumerate() {
-            let node = scratch.path[at];
-            let (low, high) = (bounds.low.as_flattened(), bounds.high.as_flattened());
-            let Some((dim, value)) = random_cut(low, high, point, rng) else { continue };
-            let goes_left = point[dim] <= value;
-            let separates = if goes_left { value < low[dim] } else { value >= high[dim] };
-            if !separates {
-                continue;
+        let mut computed = Vec::new().into_iter();
+        if keep {
+            self.keep_boxes_in::<L>(points);
+        } else {
+            self.path(point, &mut scratch.path);
+            computed = self.boxes::<L>(points, &scratch.path).into_iter();
+        }
+        let mut node = self.root();
+        while let Some(mut bounds) = if keep { Some(self.bounds(node, points)) } else { computed.next() } {
+            let drawn = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            // No cut separates what is inside.
+            let held = bounds.holds(lanes);
+            let separating = if held { None } else { separating_cut(&bounds, lanes, drawn) };
+            if keep && !held {
+                bounds.include(lanes);
             }
-            let (leaf, left) = if goes_left { (node.leaf, 1) } else { (node.leaf + node.leaves, node.leaves) };
-            for above in 0..at {
-                if scratch.path[above + 1].leaf == scratch.path[above].leaf {
-                    self.cuts[scratch.path[above].cut].left += 1;
-                }
+            if let Some((dim, value)) = separating {
+                let (leaf, left) =
+                    if point[dim] <= value { (node.leaf, 1) } else { (node.leaf + node.leaves, node.leaves) };
+                let place = if keep { self.boxes.add(&bounds) } else { 0 };
+                self.leaves.insert(leaf, new);
+                self.cuts.insert(node.cut, Cut { value, dim: dim as u8, left: left as u8, place, right: 0 });
+                self.cuts[node.cut].aim(node.leaves + 1);
+                return;
             }
-            self.leaves.insert(leaf, new);
-            self.cuts.insert(node.cut, Cut { value, dim: dim as u8, left: left as u8, place: 0 });
-            for (node, bounds) in scratch.path[..=at].iter().zip(&mut boxes) {
-                let place = &mut self.cuts[node.cut].place;
-                if *place > 0 || node.leaves + 1 >= KEPT_LEAVES_MIN {
-                    bounds.include(lanes);
-                    *place = self.boxes.keep(*place, bounds, boxes_max);
-                }
+            let cut = &mut self.cuts[node.cut];
+            let right = point[usize::from(cut.dim)] > cut.value;
+            let child = node.children(*cut)[usize::from(right)];
+            cut.left += u8::from(!right);
+            cut.aim(node.leaves + 1);
+            node = child;
+            if keep && !held {
+                self.boxes.set(cut.place, &bounds);
             }
+        }
+    }
+
+    /// Keeps the boxes of all inner nodes from now on.
+    pub fn keep_boxes(&mut self, points: &Points) {
+        with_lanes!(points.lanes(), self.keep_boxes_in::<_>(points));
+    }
+
+    fn keep_boxes_in<const L: usize>(&mut self, points: &Points) {
+        if self.is_boxed() {
             return;
+        }
+        let mut open = vec![self.root()];
+        while let Some(node) = open.pop() {
+            if node.leaves > 1 {
+                self.cuts[node.cut].place = self.boxes.add::<L>(&self.bounds(node, points));
+                self.cuts[node.cut].aim(node.leaves);
+                open.extend(node.children(self.cuts[node.cut]));
+            }
         }
     }
 
@@ -85,7 +115,7 @@ impl Tree {
     }
 
     fn remove_in<const L: usize>(&mut self, old: u8, points: &Points, scratch: &mut Scratch) {
-        let Some(position) = self.leaves.iter().position(|&leaf| leaf == old) else { return };
+        let Some(position) = position(&self.leaves, &old) else { return };
         let path = &mut scratch.path;
         path.clear();
         let mut node = self.root();
@@ -94,18 +124,18 @@ impl Tree {
             let cut = &mut self.cuts[node.cut];
             let right = position >= node.leaf + usize::from(cut.left);
             let child = node.children(*cut)[usize::from(right)];
-            if !right && child.leaves > 1 {
-                cut.left -= 1;
+            if child.leaves > 1 {
+                cut.left -= u8::from(!right);
+                cut.aim(node.leaves - 1);
             }
             node = child;
         }
         self.leaves.remove(position);
         let Some(parent) = path.pop() else { return };
         self.boxes.free(self.cuts.remove(parent.cut).place);
-        if self.boxes.is_empty() {
-            return;
+        if self.boxes.len() > 0 {
+            self.shrink::<L>(Node { leaves: parent.leaves - 1, ..parent }, points.at(old), points, path);
         }
-        self.shrink::<L>(Node { leaves: parent.leaves - 1, ..parent }, points.at(old), points, path);
     }
 
     /// Makes kept boxes right again after a point was removed below the nodes of `path`, the last of which is the parent
@@ -114,19 +144,14 @@ impl Tree {
         let mut bounds = None;
         for &above in path.iter().rev() {
             let above = Node { leaves: above.leaves - 1, ..above };
-            let place = self.cuts[above.cut].place;
-            if self.boxes.get(place).is_some_and(|kept: Bounds<L>| kept.is_free_of(point)) {
+            let cut = self.cuts[above.cut];
+            if self.boxes.get(cut.place).is_some_and(|kept: Bounds<L>| kept.is_free_of(point)) {
                 return;
             }
             let mut wide = bounds.unwrap_or_else(|| self.bounds::<L>(node, points));
-            let [left, right] = above.children(self.cuts[above.cut]);
+            let [left, right] = above.children(cut);
             wide.include_bounds(&self.bounds(if node.leaf == above.leaf { right } else { left }, points));
-            if place > 0 && above.leaves < KEPT_LEAVES_MIN {
-                self.boxes.free(place);
-                self.cuts[above.cut].place = 0;
-            } else if place > 0 {
-                self.boxes.keep(place, &wide, place);
-            }
+            self.boxes.set(cut.place, &wide);
             (node, bounds) = (above, Some(wide));
         }
     }
@@ -143,65 +168,72 @@ impl Tree {
     }
 }
 
-/// A cut of the box that holds `low` to `high` and `point`: dimension by side length, place uniform.
-/// `None` if that box is a point.
-fn random_cut(low: &[f32], high: &[f32], point: &[f32], rng: &mut Xoshiro256PlusPlus) -> Option<(usize, f32)> {
-    let side = |j: usize| {
-        let (low, high) = (low[j].min(point[j]), high[j].max(point[j]));
-        (low, high, f64::from(high) - f64::from(low))
-    };
-    let total: f64 = (0..point.len()).map(|j| side(j).2).sum();
-    let mut place = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
+/// A random cut of the box that holds `bounds` and `point`, if it separates the two: dimension by side length, place
+/// uniform. `drawn` is uniform in 0..1.
+fn separating_cut<const L: usize>(bounds: &Bounds<L>, point: &[Lane; L], drawn: f64) -> Option<(usize, f32)> {
+    let mut wide = *bounds;
+    wide.include(point);
+    let (low, high) = (wide.low.as_flattened(), wide.high.as_flattened());
+    let mut sides = [[0f64; 4]; L];
+    for ((side, &low), &high) in sides.as_flattened_mut().iter_mut().zip(low).zip(high) {
+        *side = f64::from(high) - f64::from(low);
+    }
+    let sides = sides.as_flattened();
+    let mut place = drawn * sides.iter().sum::<f64>();
+    // The last side with a length, if rounding leaves a place beyond all.
     let mut chosen = None;
-    for j in 0..point.len() {
-        let (low, high, length) = side(j);
-        if length <= 0.0 {
-            continue;
+    for (dim, &side) in sides.iter().enumerate() {
+        if side > 0.0 {
+            chosen = Some((dim, place));
         }
-        let value = (f64::from(low) + place.min(length)) as f32;
-        // Rounding must not put the cut on the upper side, where it would separate nothing.
-        chosen = Some((j, if value < high { value.max(low) } else { low }));
-        if place < length {
+        if place < side {
             break;
         }
-        place -= length;
+        place -= side;
     }
-    chosen
+    let (dim, place) = chosen?;
+    let value = (f64::from(low[dim]) + place.min(sides[dim])) as f32;
+    // Rounding must not put the cut on the upper side, where it would separate nothing.
+    let value = if value < high[dim] { value.max(low[dim]) } else { low[dim] };
+    let separates = if point.as_flattened()[dim] <= value {
+        value < bounds.low.as_flattened()[dim]
+    } else {
+        value >= bounds.high.as_flattened()[dim]
+    };
+    separates.then_some((dim, value))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::boxes::Boxes;
     use super::*;
     use rand_xoshiro::rand_core::SeedableRng;
 
-    /// Fewer than are wanted.
-    const BOXES_MAX: Place = 9;
-
-    /// Whether every kept box is what it would be if it were computed; and how many there are.
-    fn kept_boxes(tree: &Tree, points: &Points) -> usize {
-        let (mut open, mut kept) = (vec![tree.root()], 0);
+    /// Whether the box of every inner node is kept, and what it would be if it were computed; and where cuts aim.
+    fn keeps_all(tree: &Tree, points: &Points) -> bool {
+        let mut open = vec![tree.root()];
+        let bare = Tree { cuts: vec![Cut::default(); tree.cuts.len()], ..tree.clone() };
         while let Some(node) = open.pop() {
             if node.leaves < 2 {
                 continue;
             }
             let cut = tree.cuts[node.cut];
-            if let Some(bounds) = tree.boxes.get::<2>(cut.place) {
-                let bare = Tree { cuts: vec![Cut { place: 0, ..cut }; tree.cuts.len()], ..tree.clone() };
-                let computed = bare.bounds::<2>(node, points);
-                assert_eq!((bounds.low, bounds.high), (computed.low, computed.high), "of {} leaves", node.leaves);
-                kept += 1;
+            let children = node.children(cut);
+            let aim = if children[1].leaves > 1 { children[1].cut - node.cut } else { 0 };
+            if tree.boxes.get::<2>(cut.place) != Some(bare.bounds(node, points)) || usize::from(cut.right) != aim {
+                return false;
             }
-            open.extend(node.children(cut));
+            open.extend(children);
         }
-        kept
+        tree.boxes.len() == tree.cuts.len()
     }
 
     /// As the ensemble does it.
     fn sampled(tree: &mut Tree, points: &mut Points, point: &[Lane], rng: &mut Xoshiro256PlusPlus) {
         let scratch = &mut Scratch::default();
-        match tree.nearest(point, scratch).filter(|&leaf| points.is_at(leaf, point)) {
+        match tree.nearest(point).filter(|&leaf| points.is_at(leaf, point)) {
             Some(known) => points.add_copy(known),
-            None => tree.insert(points.add(point), points, BOXES_MAX, rng, scratch),
+            None => tree.insert(points.add(point), points, true, rng, scratch),
         }
     }
 
@@ -254,12 +286,34 @@ mod tests {
                 sampled(&mut tree, &mut points, &point, &mut rng);
             }
             assert!(tree.is_sound(&points) && points.is_sound(192, 1.0), "after step {step}");
-            let kept = kept_boxes(&tree, &points);
-            assert!(
-                kept <= usize::from(BOXES_MAX) && (points.distinct() < 100 || kept > 5),
-                "{kept} after step {step}"
-            );
+            assert!(keeps_all(&tree, &points), "after step {step}");
         }
+        let mut restored = Tree { boxes: Boxes::default(), ..tree.clone() };
+        restored.cuts.iter_mut().for_each(|cut| (cut.place, cut.right) = (0, 0));
+        assert!(!restored.is_boxed());
+        restored.keep_boxes(&points);
+        assert!(keeps_all(&restored, &points) && restored == tree);
+    }
+
+    #[test]
+    fn boxes_make_no_difference() {
+        let mut rngs = [(); 2].map(|()| Xoshiro256PlusPlus::seed_from_u64(4));
+        let (mut trees, mut points) = ([Tree::default(), Tree::default()], Points::new(1));
+        for step in 0..600 {
+            if points.total() >= 64 {
+                let old = points.drop_random(&mut rngs[0]);
+                rngs[1] = rngs[0].clone();
+                for (tree, old) in trees.iter_mut().zip([old; 2]) {
+                    old.into_iter().for_each(|old| tree.remove(old, &points, &mut Scratch::default()));
+                }
+            }
+            let new = points.add(&[[step % 7, step % 11, step, step * step % 97].map(|x| x as f32)]);
+            for (at, (tree, rng)) in trees.iter_mut().zip(&mut rngs).enumerate() {
+                tree.insert(new, &points, at == 0, rng, &mut Scratch::default());
+            }
+            assert!(trees[0] == trees[1] && rngs[0] == rngs[1], "after step {step}");
+        }
+        assert!(trees[0].is_boxed() && !trees[1].is_boxed());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod boxes;
 mod cut_forest;
 mod ensemble;
 mod grow;
+mod lockstep;
 mod model_file;
 mod points;
 mod tree;
@@ -33,7 +34,7 @@ const FORM_AFTER: usize = 64;
 /// A signal is regular if it came with this part of the collected readings.
 const REGULAR: f32 = 0.9;
 /// What is remembered fades over 192 × 16 readings.
-const PLAN: Plan = Plan { groups: 4, trees_per_group: 8, samples: 192, accept_min: 1.0 / 16.0, boxes_max: 0 };
+const PLAN: Plan = Plan { groups: 4, trees_per_group: 8, samples: 192, accept_min: 1.0 / 16.0, boxes: false };
 /// Fewest samples that a score is given from.
 const SAMPLES_MIN: usize = 48;
 /// Coordinates that a point is filled up to with earlier values of its signals.

@@ -26,13 +26,14 @@ impl RandomCutForest {
             return Err(damaged("it is larger than any model"));
         }
         let sealed = bytes.strip_prefix(NAME).ok_or_else(|| damaged("it does not begin as model files do"))?;
-        let forest: Self = unseal(VERSION, sealed)?;
+        let mut forest: Self = unseal(VERSION, sealed)?;
         if !forest.is_sound() {
             return Err(damaged("its parts contradict one another"));
         }
         if forest.score(&vec![0.0; forest.parameters().features]).is_none() {
             return Err(damaged("it has learned nothing"));
         }
+        forest.keep_boxes();
         Ok(forest)
     }
 }

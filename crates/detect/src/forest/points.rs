@@ -16,6 +16,15 @@ pub struct Points {
     total: u16,
 }
 
+/// Where the first such element is. Whole chunks are compared at once, which a search that may end anywhere is not.
+pub fn position<T: PartialEq>(all: &[T], wanted: &T) -> Option<usize> {
+    const CHUNK: usize = 32;
+    let found = |chunk: &&[T]| chunk.iter().fold(false, |found, one| found | (one == wanted));
+    let before = all.chunks(CHUNK).take_while(|chunk| !found(chunk)).count() * CHUNK;
+    let within = all.get(before..)?.iter().position(|one| one == wanted)?;
+    Some(before + within)
+}
+
 impl Points {
     pub fn new(lanes: usize) -> Self {
         Self { lanes: lanes as u8, ..Self::default() }
@@ -25,7 +34,7 @@ impl Points {
         usize::from(self.lanes)
     }
 
-    fn lanes_of(&self, index: u8) -> &[Lane] {
+    pub fn lanes_of(&self, index: u8) -> &[Lane] {
         let start = usize::from(index) * self.lanes();
         &self.coordinates[start..start + self.lanes()]
     }
@@ -69,7 +78,7 @@ impl Points {
     pub fn add(&mut self, point: &[Lane]) -> u8 {
         self.total += 1;
         self.distinct += 1;
-        let index = self.copies.iter().position(|&copies| copies == 0).unwrap_or(self.copies.len());
+        let index = position(&self.copies, &0).unwrap_or(self.copies.len());
         if index == self.copies.len() {
             self.copies.push(0);
             self.coordinates.extend_from_slice(point);

@@ -1,8 +1,8 @@
 //! One random cut tree (Guha, Mishra, Roy and Schrijvers 2016) over points that live elsewhere.
 //!
 //! Kept without pointers: the cuts in preorder, the leaves in order. A subtree of `m` leaves owns `m` neighbouring
-//! leaves and `m − 1` neighbouring cuts, so that its bounding box is one pass over its leaves, and only those of some
-//! larger subtrees are kept.
+//! leaves and `m − 1` neighbouring cuts, so that its bounding box is one pass over its leaves. A tree may keep the boxes of
+//! all inner nodes, for speed; or none, to be small.
 
 use super::boxes::{Bounds, Boxes, Lane, Place};
 use super::points::Points;
@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 
 /// Most dimensions of a point: eight lanes of four.
 pub const DIMS_MAX: usize = 32;
+/// Most leaves of a tree.
+pub const LEAVES_MAX: usize = 256;
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Cut {
     /// Points with a coordinate up to this one are on the left.
     pub(super) value: f32,
@@ -21,6 +23,9 @@ pub(super) struct Cut {
     /// Of the box of what is cut.
     #[serde(skip)]
     pub(super) place: Place,
+    /// Where boxes are kept: how many cuts further that of the right child is, 0 if that is a leaf.
+    #[serde(skip)]
+    pub(super) right: u8,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -102,18 +107,24 @@ impl Tree {
     }
 
     /// The leaf that `point` falls to.
-    pub fn nearest(&self, point: &[Lane], scratch: &mut Scratch) -> Option<u8> {
-        self.path(point.as_flattened(), &mut scratch.path);
-        self.leaves.get(scratch.path.last()?.leaf).copied()
+    pub fn nearest(&self, point: &[Lane]) -> Option<u8> {
+        let point = point.as_flattened();
+        let mut node = self.root();
+        while node.leaves > 1 {
+            let cut = self.cuts[node.cut];
+            node = node.children(cut)[usize::from(point[usize::from(cut.dim)] > cut.value)];
+        }
+        self.leaves.get(node.leaf).copied()
+    }
+
+    /// Whether there are inner nodes and the box of each is kept.
+    pub fn is_boxed(&self) -> bool {
+        !self.cuts.is_empty() && self.boxes.len() == self.cuts.len()
     }
 
     /// Makes the bounds of `child` those of its parent.
     #[inline(always)]
     pub(super) fn widen<const L: usize>(&self, bounds: &mut Bounds<L>, parent: Node, child: Node, points: &Points) {
-        if let Some(kept) = self.boxes.get(self.cuts[parent.cut].place) {
-            *bounds = kept;
-            return;
-        }
         bounds.include_leaves(&self.leaves[parent.leaf..child.leaf], points);
         bounds.include_leaves(&self.leaves[child.leaf + child.leaves..parent.leaf + parent.leaves], points);
     }
@@ -142,10 +153,7 @@ impl Tree {
         let mut found = Isolation::<L, SHARES> { score: 0.0, own: [[0.0; 4]; L] };
         let mut outside = true;
         if points.at::<L>(neighbour) == point {
-            // Known already: as deep as its copies would reach, and the less odd the larger their part.
-            let copies = f32::from(points.copies(neighbour));
-            let seen = 1.0 - copies / (2.0 * points.total() as f32);
-            found.score = seen / (depth as f32 + (1.0 + copies).log2());
+            found.score = self.known(neighbour, depth, points);
             found.own = [[found.score / (4 * L) as f32; 4]; L];
         } else {
             outside = found.isolate(&bounds, point, depth);
@@ -163,6 +171,13 @@ impl Tree {
             }
         }
         Some(Finding { score: found.score, neighbour })
+    }
+
+    /// The score of a point that is a leaf already: as deep as its copies would reach, and the less odd the larger their part.
+    pub(super) fn known(&self, leaf: u8, depth: usize, points: &Points) -> f32 {
+        let copies = f32::from(points.copies(leaf));
+        let seen = 1.0 - copies / (2.0 * points.total() as f32);
+        seen / (depth as f32 + (1.0 + copies).log2())
     }
 
     /// Whether the arrays are those of a tree over exactly the points in use.
@@ -192,8 +207,9 @@ impl Tree {
         true
     }
 
-    pub fn memory_bytes(points_max: usize, lanes: usize, boxes_max: Place) -> usize {
-        size_of::<Self>() + points_max * (size_of::<Cut>() + 1) + Boxes::memory_bytes(lanes, boxes_max)
+    /// Of a tree that keeps no boxes.
+    pub fn memory_bytes(points_max: usize) -> usize {
+        size_of::<Self>() + points_max * (size_of::<Cut>() + 1)
     }
 }
 
