@@ -15,7 +15,7 @@
 use kilter_detect::forest::{Parameters, RandomCutForest};
 use std::{fmt::Write as _, fs, path::PathBuf};
 
-const VERSIONS: [u8; 1] = [1];
+const VERSIONS: [u8; 2] = [1, 2];
 const FEATURES: usize = 6;
 const BEFORE: u32 = 400;
 const AFTER: u32 = 100;

@@ -1,7 +1,7 @@
 //! The random cut forest by itself, with the parameters that the literature and SageMaker's built-in algorithm name.
 
 use super::boxes::Lane;
-use super::ensemble::{Ensemble, Plan};
+use super::ensemble::{Ensemble, Fading, Plan};
 use super::tree::DIMS_MAX;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
@@ -46,6 +46,9 @@ pub struct RandomCutForest {
     parameters: Parameters,
     rng: Xoshiro256PlusPlus,
     trees: Ensemble,
+    /// Where it is stored, the version says which.
+    #[serde(skip)]
+    pub(super) fading: Fading,
 }
 
 impl RandomCutForest {
@@ -60,8 +63,9 @@ impl RandomCutForest {
         if !(1..=SAMPLES_MAX).contains(&samples) {
             return Err(ParameterError::Samples(samples));
         }
-        let trees = Ensemble::new(&plan(&parameters), features.div_ceil(4));
-        Ok(Self { parameters, rng: Xoshiro256PlusPlus::seed_from_u64(seed), trees })
+        let (rng, fading) = (Xoshiro256PlusPlus::seed_from_u64(seed), Fading::Always);
+        let trees = Ensemble::new(&plan(&parameters, fading), features.div_ceil(4));
+        Ok(Self { parameters, rng, trees, fading })
     }
 
     pub fn parameters(&self) -> Parameters {
@@ -76,19 +80,23 @@ impl RandomCutForest {
     /// Says whether the point was usable: as many features as the forest has, all finite.
     pub fn learn(&mut self, point: &[f64]) -> bool {
         let Some(point) = self.lanes(point) else { return false };
-        self.trees.learn(&point, &plan(&self.parameters), &mut self.rng);
+        self.trees.learn(&point, &plan(&self.parameters, self.fading), &mut self.rng);
         true
     }
 
     /// Whether restored state keeps every invariant that the code relies on.
     pub fn is_sound(&self) -> bool {
         Self::new(self.parameters, 0).is_ok()
-            && self.trees.is_sound(&plan(&self.parameters), self.parameters.features.div_ceil(4), FEATURE_MAX as f32)
+            && self.trees.is_sound(
+                &plan(&self.parameters, self.fading),
+                self.parameters.features.div_ceil(4),
+                FEATURE_MAX as f32,
+            )
     }
 
     /// After state was restored: makes what is kept for speed alone.
     pub(super) fn keep_boxes(&mut self) {
-        self.trees.keep_boxes(&plan(&self.parameters));
+        self.trees.keep_boxes(&plan(&self.parameters, self.fading));
     }
 
     fn lanes(&self, point: &[f64]) -> Option<Vec<Lane>> {
@@ -103,12 +111,13 @@ impl RandomCutForest {
     }
 }
 
-fn plan(parameters: &Parameters) -> Plan {
+fn plan(parameters: &Parameters, fading: Fading) -> Plan {
     Plan {
         groups: parameters.trees,
         trees_per_group: 1,
         samples: parameters.samples,
         accept_min: ACCEPT_MIN,
+        fading,
         boxes: true,
     }
 }

@@ -18,8 +18,35 @@ pub struct Plan {
     pub samples: usize,
     /// Least chance of a point to enter a group's sample: what is remembered fades over `samples / accept_min` points.
     pub accept_min: f64,
+    pub fading: Fading,
     /// Whether trees keep the bounding boxes of their nodes, for speed.
     pub boxes: bool,
+}
+
+/// From when on a sample fades.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fading {
+    /// From the first point on: every point counts for less than the next one by the same factor.
+    #[default]
+    Always,
+    /// From when the chance of a point is down to the least one; until then all points count alike.
+    Late,
+}
+
+impl Plan {
+    /// Of the `learned`th point to enter a group's sample, one of which is then dropped, each as likely as any other.
+    fn chance(&self, learned: u32) -> f64 {
+        let samples = self.samples as f64;
+        match self.fading {
+            Fading::Late => (samples / f64::from(learned)).max(self.accept_min),
+            Fading::Always => {
+                let kept = 1.0 - self.accept_min / samples;
+                // Of all points so far, the newest counting one.
+                let weight = (1.0 - kept.powi(learned.min(i32::MAX as u32) as i32)) / (1.0 - kept);
+                samples / weight
+            }
+        }
+    }
 }
 
 /// Trees over one sample.
@@ -128,7 +155,7 @@ impl Ensemble {
 
     pub fn learn(&mut self, point: &[Lane], plan: &Plan, rng: &mut Xoshiro256PlusPlus) {
         self.learned = self.learned.saturating_add(1);
-        let chance = (plan.samples as f64 / f64::from(self.learned)).max(plan.accept_min);
+        let chance = plan.chance(self.learned);
         let mut scratch = Scratch::default();
         for group in &mut self.groups {
             if group.points.total() >= plan.samples {
@@ -175,5 +202,30 @@ impl Ensemble {
     pub fn memory_bytes(&self, plan: &Plan, lanes: usize) -> usize {
         let trees = plan.trees_per_group * Tree::memory_bytes(plan.samples);
         self.groups.len() * (Points::memory_bytes(lanes, plan.samples) + trees)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_xoshiro::rand_core::SeedableRng;
+
+    /// The older half of what was seen, in a forest that has seen twice as many points as it remembers well.
+    #[test]
+    fn samples_fade_as_the_plan_says() {
+        let (seen, samples, accept_min) = (1_280u32, 64, 0.1);
+        for (fading, expected) in [(Fading::Late, (-1.0f64).exp()), (Fading::Always, 1.0 / (1.0 + 1f64.exp()))] {
+            let plan = Plan { groups: 200, trees_per_group: 1, samples, accept_min, fading, boxes: false };
+            let (mut trees, mut rng) = (Ensemble::new(&plan, 1), Xoshiro256PlusPlus::seed_from_u64(1));
+            for at in 0..seen {
+                trees.learn(&[[at as f32, 0.0, 0.0, 0.0]], &plan, &mut rng);
+            }
+            let held = |group: &Group| -> Vec<f32> {
+                group.trees[0].leaves.iter().map(|&leaf| group.points.coordinate(leaf, 0)).collect()
+            };
+            let held = trees.groups.iter().flat_map(held);
+            let old = held.filter(|&at| at < seen as f32 / 2.0).count() as f64 / (200 * samples) as f64;
+            assert!((old - expected).abs() < 0.02, "{fading:?}: {old} instead of {expected}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::detector::{Detector, Input, Part, Reaction, Slot, VALUE_MAX};
 use crate::tail::{TAIL_NEEDED, Tail};
 use boxes::Lane;
 pub use cut_forest::{FEATURES_MAX, ParameterError, Parameters, RandomCutForest};
-use ensemble::{Ensemble, Plan, Sighting};
+use ensemble::{Ensemble, Fading, Plan, Sighting};
 use kilter_core::Direction;
 pub use model_file::MODEL_BYTES_MAX;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -34,7 +34,8 @@ const FORM_AFTER: usize = 64;
 /// A signal is regular if it came with this part of the collected readings.
 const REGULAR: f32 = 0.9;
 /// What is remembered fades over 192 × 16 readings.
-const PLAN: Plan = Plan { groups: 4, trees_per_group: 8, samples: 192, accept_min: 1.0 / 16.0, boxes: false };
+const PLAN: Plan =
+    Plan { groups: 4, trees_per_group: 8, samples: 192, accept_min: 1.0 / 16.0, fading: Fading::Late, boxes: false };
 /// Fewest samples that a score is given from.
 const SAMPLES_MIN: usize = 48;
 /// Coordinates that a point is filled up to with earlier values of its signals.

@@ -1,20 +1,24 @@
 //! A trained forest as a file: a name, a version, a checksum, and the forest's state.
 
 use super::cut_forest::RandomCutForest;
+use super::ensemble::Fading;
 use crate::StateError;
 use crate::state::{damaged, seal, unseal};
 
 /// What every model file begins with.
 const NAME: &[u8] = b"kilter-forest\n";
-/// Of the layout below; another layout gets another number.
-const VERSION: u8 = 1;
+/// Of the layout below and of what becomes of it: another one gets another number, and a file of its own in
+/// `tests/models.rs`. Files of version 1 go on fading as they did.
+const VERSION: u8 = 2;
+const VERSION_LATE: u8 = 1;
 /// Of a model file: the largest forest takes less.
 pub const MODEL_BYTES_MAX: usize = 64 << 20;
 
 impl RandomCutForest {
     /// All that was learned, the random generator included.
     pub fn to_file(&self) -> Vec<u8> {
-        [NAME, &seal(VERSION, self)].concat()
+        let version = if self.fading == Fading::Late { VERSION_LATE } else { VERSION };
+        [NAME, &seal(version, self)].concat()
     }
 
     /// The forest of a file, bit for bit the one that made it.
@@ -26,7 +30,9 @@ impl RandomCutForest {
             return Err(damaged("it is larger than any model"));
         }
         let sealed = bytes.strip_prefix(NAME).ok_or_else(|| damaged("it does not begin as model files do"))?;
-        let mut forest: Self = unseal(VERSION, sealed)?;
+        let is_late = sealed.first() == Some(&VERSION_LATE);
+        let mut forest: Self = unseal(if is_late { VERSION_LATE } else { VERSION }, sealed)?;
+        forest.fading = if is_late { Fading::Late } else { Fading::Always };
         if !forest.is_sound() {
             return Err(damaged("its parts contradict one another"));
         }
