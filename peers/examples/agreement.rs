@@ -82,10 +82,9 @@ fn main() -> std::io::Result<()> {
         let cell = |[pearson, spearman]: [f64; 2]| format!("{pearson:.3} / {spearman:.3}");
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         println!("| {name} | {} | {} | {} | {} |", cell(found[0]), cell(found[1]), cell(found[2]), cell(found[3]));
-        for (column, value) in columns.iter_mut().zip(found.into_iter().flatten()) {
-            if value.is_finite() {
-                column.push(value);
-            }
+        // A constant score correlates with nothing.
+        if found.iter().flatten().all(|value| value.is_finite()) {
+            columns.iter_mut().zip(found.into_iter().flatten()).for_each(|(column, value)| column.push(value));
         }
     }
     for (name, part) in [("median", 0.5), ("least", 0.0)] {

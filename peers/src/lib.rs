@@ -1,4 +1,5 @@
-//! The same forest three times: 50 trees, 256 samples, shingles of 8 readings of one signal, one thread.
+//! The same forest three times: 50 trees, 256 samples that fade over 2,560 readings, shingles of 8 readings of one signal,
+//! one thread; every box is kept in each, which is the default of `krcf` and the only way of `rcf3`.
 
 use kilter_detect::forest::{Parameters, RandomCutForest};
 
@@ -62,6 +63,7 @@ impl Peer for rcf3::Forest {
 
     fn new(seed: u64) -> Self {
         let forest = Self::builder(1).shingle_size(SHINGLE).num_trees(TREES).capacity(SAMPLES);
+        let forest = forest.time_decay(0.1 / SAMPLES as f64);
         forest.internal_shingling(false).seed(seed).build().expect("options within bounds")
     }
 
