@@ -86,6 +86,9 @@ const UNIQUE: [&str; 2] = ["payload", "position"];
 /// zstd would cost the build a C library (40 s of CPU), gzip is in the product already.
 const GZIP_LEVEL: u32 = 4;
 
+/// Of a page before compression: a millisecond or two of work.
+const PAGE_BYTES_MAX: usize = 64 << 10;
+
 /// One leaf column of all rows of a part, in the order of the schema.
 pub(crate) struct Column {
     values: Values,
@@ -187,7 +190,7 @@ fn try_write(dataset: Dataset, columns: &[Column]) -> Result<Vec<u8>, ParquetErr
         Dataset::Rejected => REJECTED,
     };
     let schema = Arc::new(parse_message_type(schema)?);
-    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties()?))?;
+    let mut writer = SerializedFileWriter::new(Yielding(Vec::new()), schema, Arc::new(properties()?))?;
     let mut group = writer.next_row_group()?;
     let mut columns = columns.iter();
     while let Some(mut column) = group.next_column()? {
@@ -196,11 +199,25 @@ fn try_write(dataset: Dataset, columns: &[Column]) -> Result<Vec<u8>, ParquetErr
         column.close()?;
     }
     group.close()?;
-    writer.into_inner()
+    Ok(writer.into_inner()?.0)
+}
+
+/// An object in memory. To encode one takes long, so others have the processor between its pages.
+struct Yielding(Vec<u8>);
+
+impl std::io::Write for Yielding {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::thread::yield_now();
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn properties() -> Result<WriterProperties, ParquetError> {
     let mut properties = WriterProperties::builder()
+        .set_data_page_size_limit(PAGE_BYTES_MAX)
         .set_compression(Compression::GZIP(GzipLevel::try_new(GZIP_LEVEL)?))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_created_by(concat!("kilter ", env!("CARGO_PKG_VERSION")).into());

@@ -29,6 +29,8 @@ use std::{
 /// Rows of one object: large enough to compress well, small enough to hold in memory.
 const OBJECT_ROWS_MAX: usize = 20_000;
 const OBJECT_BYTES_MAX: usize = 16 << 20;
+/// Records read at once: between them, and between rows, whoever else wants the processor has it.
+const READ_RECORDS_MAX: usize = 1_000;
 const TICK: Duration = Duration::from_secs(1);
 /// How often expired rows are looked for, and how many are looked at in a tick.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
@@ -197,21 +199,36 @@ impl Archive {
             if !self.due(&mut waits.raw, count > 0, count >= OBJECT_ROWS_MAX, flush) {
                 return Ok(archived.next);
             }
-            let limit = ReadLimit { records: OBJECT_ROWS_MAX, bytes: OBJECT_BYTES_MAX };
-            let Some(last) = self.stream.read(shard.stream, shard.id, archived.next, limit)?.last().map(|r| r.offset)
-            else {
-                return Ok(archived.next);
-            };
+            let Some(last) = self.last_of_object(shard, archived.next)? else { return Ok(archived.next) };
             archived.intent = Some((archived.next, last));
             self.table.commit(vec![self.save(shard, "raw", &archived)])?;
         }
+    }
+
+    /// The last record that goes into the object that begins at `first`.
+    fn last_of_object(&self, shard: &Shard<'_>, first: Offset) -> Result<Option<Offset>, ArchiveError> {
+        let (mut last, mut rows, mut bytes) = (None, 0, 0);
+        while rows < OBJECT_ROWS_MAX && bytes < OBJECT_BYTES_MAX {
+            std::thread::yield_now();
+            let records = READ_RECORDS_MAX.min(OBJECT_ROWS_MAX - rows);
+            let limit = ReadLimit { records, bytes: OBJECT_BYTES_MAX - bytes };
+            let from = last.map_or(first, Offset::next);
+            let part = self.stream.read(shard.stream, shard.id, from, limit)?;
+            let Some(end) = part.last() else { break };
+            last = Some(end.offset);
+            rows += part.len();
+            bytes += part.iter().map(|r| r.record.data.len()).sum::<usize>();
+        }
+        Ok(last)
     }
 
     fn records(&self, shard: &Shard<'_>, first: Offset, last: Offset) -> Result<Vec<Record>, ArchiveError> {
         let mut records: Vec<Record> = Vec::new();
         let mut next = first;
         while next <= last {
-            let limit = ReadLimit { records: (last.0 - next.0 + 1) as usize, bytes: OBJECT_BYTES_MAX };
+            std::thread::yield_now();
+            let wanted = (last.0 - next.0 + 1) as usize;
+            let limit = ReadLimit { records: wanted.min(READ_RECORDS_MAX), bytes: OBJECT_BYTES_MAX };
             let part = self.stream.read(shard.stream, shard.id, next, limit)?;
             let Some(end) = part.last() else { break };
             next = end.offset.next();
@@ -261,6 +278,7 @@ impl Archive {
         let table = tenant.table();
         let mut rows = Vec::with_capacity(items.len());
         for item in items {
+            std::thread::yield_now();
             if is_row(&item.value) {
                 rows.push(row(&item.value, &item.sk)?);
                 continue;

@@ -29,7 +29,7 @@ use std::{
 };
 
 /// Records of one shard in one commit: bounds the transaction's size and the latency of the others.
-const BATCH: ReadLimit = ReadLimit { records: 2_000, bytes: 4 << 20 };
+const BATCH: ReadLimit = ReadLimit { records: 1_000, bytes: 4 << 20 };
 /// A commit costs two syncs of the disk; more than some twenty a second help nobody.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(40);
 /// How often silent things are looked for, and the longest sleep.
