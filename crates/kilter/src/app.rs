@@ -4,7 +4,7 @@ mod recurring;
 mod services;
 
 use crate::{
-    aws, background,
+    aws,
     config::Config,
     error::{Code, Coded},
     identity::{Identity, write_secret},
@@ -290,7 +290,7 @@ impl Node {
             health: self.health.clone(),
             log: FunctionLog::new(self.logs.clone()),
         });
-        background::spawn("scorer", move || scorer.run(&stop.0))
+        spawn("scorer", move || scorer.run(&stop.0))
     }
 
     fn start_archive(&self, config: &Config, stop: Stoppable) -> std::io::Result<JoinHandle<()>> {
@@ -303,13 +303,13 @@ impl Node {
             gate: self.gate.clone(),
             health: self.health.clone(),
         };
-        background::spawn("archive", move || archive.run(&stop.0))
+        spawn("archive", move || archive.run(&stop.0))
     }
 }
 
 /// The long work of user tables: what expires, what is exported, filled or removed.
 fn start_tables(dynamodb: DynamoDb, stop: Stoppable) -> std::io::Result<JoinHandle<()>> {
-    background::spawn("tables", move || dynamodb.run(&stop.0))
+    spawn("tables", move || dynamodb.run(&stop.0))
 }
 
 /// Asks a plain thread to end.
@@ -412,7 +412,7 @@ fn open_objects(data_dir: &Path, region: &str, clock: Arc<dyn Clock>) -> anyhow:
 }
 
 fn start_replication(objects: Arc<Replicating>, stop: Stoppable) -> std::io::Result<JoinHandle<()>> {
-    background::spawn("replication", move || objects.run(&stop.0))
+    spawn("replication", move || objects.run(&stop.0))
 }
 
 /// Deletes what a crash left of objects, beside the work: it reads every folder. It ends by itself and is not waited
@@ -423,7 +423,7 @@ fn clear_away(objects: Arc<EmbeddedObjects>) -> std::io::Result<()> {
         Ok(files) => tracing::info!(files, "files that a crash left of objects were deleted"),
         Err(error) => tracing::warn!(%error, "what a crash left of objects could not be deleted"),
     };
-    background::spawn("objects", scrub).map(drop)
+    spawn("objects", scrub).map(drop)
 }
 
 fn coded_stream(error: kilter_core::ports::stream::StreamError) -> anyhow::Error {
@@ -440,4 +440,8 @@ fn coded_door(error: DoorError) -> Coded {
         _ => Code::ListenerRefused,
     };
     Coded::new(code, error.to_string())
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }

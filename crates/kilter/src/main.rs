@@ -2,7 +2,6 @@
 
 mod app;
 mod aws;
-mod background;
 mod client;
 mod cmd;
 mod config;
