@@ -64,7 +64,7 @@ impl RandomCutForest {
             return Err(ParameterError::Samples(samples));
         }
         let (rng, fading) = (Xoshiro256PlusPlus::seed_from_u64(seed), Fading::Always);
-        let trees = Ensemble::new(&plan(&parameters, fading), features.div_ceil(4));
+        let trees = Ensemble::new(&plan(parameters, fading), features.div_ceil(4));
         Ok(Self { parameters, rng, trees, fading })
     }
 
@@ -80,23 +80,19 @@ impl RandomCutForest {
     /// Says whether the point was usable: as many features as the forest has, all finite.
     pub fn learn(&mut self, point: &[f64]) -> bool {
         let Some(point) = self.lanes(point) else { return false };
-        self.trees.learn(&point, &plan(&self.parameters, self.fading), &mut self.rng);
+        self.trees.learn(&point, &plan(self.parameters, self.fading), &mut self.rng);
         true
     }
 
     /// Whether restored state keeps every invariant that the code relies on.
     pub fn is_sound(&self) -> bool {
-        Self::new(self.parameters, 0).is_ok()
-            && self.trees.is_sound(
-                &plan(&self.parameters, self.fading),
-                self.parameters.features.div_ceil(4),
-                FEATURE_MAX as f32,
-            )
+        let (plan, lanes) = (plan(self.parameters, self.fading), self.parameters.features.div_ceil(4));
+        Self::new(self.parameters, 0).is_ok() && self.trees.is_sound(&plan, lanes, FEATURE_MAX as f32)
     }
 
     /// After state was restored: makes what is kept for speed alone.
     pub(super) fn keep_boxes(&mut self) {
-        self.trees.keep_boxes(&plan(&self.parameters, self.fading));
+        self.trees.keep_boxes(&plan(self.parameters, self.fading));
     }
 
     fn lanes(&self, point: &[f64]) -> Option<Vec<Lane>> {
@@ -111,7 +107,7 @@ impl RandomCutForest {
     }
 }
 
-fn plan(parameters: &Parameters, fading: Fading) -> Plan {
+fn plan(parameters: Parameters, fading: Fading) -> Plan {
     Plan {
         groups: parameters.trees,
         trees_per_group: 1,

@@ -9,7 +9,7 @@ use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 
 /// How large a forest is and how long it remembers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plan {
     /// Groups of trees, each with its own sample, and trees per group.
     pub groups: usize,
@@ -24,7 +24,7 @@ pub struct Plan {
 }
 
 /// From when on a sample fades.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Fading {
     /// From the first point on: every point counts for less than the next one by the same factor.
     #[default]

@@ -18,7 +18,7 @@ use std::{collections::HashMap, sync::Arc};
 
 /// A thing's state is written after this many of its records: what a restart has to learn again, per thing.
 const SNAPSHOT_RECORDS: u32 = 256;
-/// But not more often than this: while a backlog is worked off, states would be half of what the disk writes. What is
+/// But not more often than this: while a backlog is worked off, states would be more than a third of what the disk writes. What is
 /// scored in this time is learned again in less.
 const SNAPSHOT_SECONDS_MIN: f64 = 2.0;
 /// States written in one commit. Together with [`SNAPSHOT_RECORDS`] it bounds how much the disk writes.
