@@ -31,10 +31,14 @@ const OBJECT_ROWS_MAX: usize = 20_000;
 const OBJECT_BYTES_MAX: usize = 16 << 20;
 /// Records read at once: between them, and between rows, whoever else wants the processor has it.
 const READ_RECORDS_MAX: usize = 1_000;
+const ROWS_BETWEEN_YIELDS: usize = 250;
+/// Rows deleted in one commit: a part of it cannot be interrupted.
+const DELETED_AT_ONCE: usize = 2_000;
 const TICK: Duration = Duration::from_secs(1);
-/// How often expired rows are looked for, and how many are looked at in a tick.
+/// How often expired rows are looked for, how many are looked at together, and how often in a tick.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
-const SWEEP_ITEMS: usize = 5_000;
+const SWEEP_ITEMS: usize = 1_000;
+const SWEEPS: usize = 5;
 
 #[derive(Debug, Clone, Copy)]
 pub struct ArchiveConfig {
@@ -107,7 +111,7 @@ impl Archive {
         while !stop.load(Ordering::Acquire) {
             std::thread::sleep(TICK);
             self.round(&mut waits, false);
-            self.sweep(&mut sweep);
+            (0..SWEEPS).for_each(|_| self.sweep(&mut sweep));
         }
         self.round(&mut waits, true);
     }
@@ -190,7 +194,9 @@ impl Archive {
         archived.next = archived.next.max(bounds.first);
         loop {
             if let Some((first, last)) = archived.intent {
-                self.lake.write_raw(shard.tenant, shard.id, &self.records(shard, first, last)?)?;
+                let records = self.records(shard, first, last)?;
+                self.lake.write_raw(shard.tenant, shard.id, &records)?;
+                let_go(records);
                 archived = Archived { next: last.next(), intent: None };
                 self.table.commit(vec![self.save(shard, "raw", &archived)])?;
                 waits.raw = None;
@@ -241,14 +247,22 @@ impl Archive {
         let partition = archive_partition(&shard.pk);
         let mut archived: Archived = self.load(shard, "scored")?;
         loop {
+            if archived.intent.is_none() {
+                // Only where rows begin and end: they are looked for every second, and mostly not due.
+                let edge =
+                    |descending| self.table.range(&shard.table, &partition, SkRange { descending, ..SkRange::ALL }, 1);
+                let offset = |items: Vec<Item>| items.first().and_then(offset_of);
+                let (first, last) = (offset(edge(false)?), offset(edge(true)?));
+                let records = first.zip(last).map_or(0, |(first, last)| last.0 - first.0 + 1);
+                if !self.due(&mut waits.scored, records > 0, records >= OBJECT_ROWS_MAX as u64, flush) {
+                    return Ok(());
+                }
+            }
             let to = archived.intent.map(|(_, last)| format!("{:020}", last.0 + 1));
             let range = SkRange { from: "", to: to.as_deref(), descending: false };
             let mut items = self.table.range(&shard.table, &partition, range, OBJECT_ROWS_MAX)?;
             let full = items.len() == OBJECT_ROWS_MAX;
             if archived.intent.is_none() {
-                if !self.due(&mut waits.scored, !items.is_empty(), full, flush) {
-                    return Ok(());
-                }
                 drop_partial_record(&mut items, full);
             }
             let (Some(first), Some(last)) = (items.first().and_then(offset_of), items.last().and_then(offset_of))
@@ -263,10 +277,14 @@ impl Archive {
             }
             let rows = self.rows(shard.tenant, &shard.table, &items)?;
             self.lake.write_scored(shard.tenant, shard.id, first, last, &rows)?;
+            let_go(rows);
+            // A crash leaves the rest of them and the intent: the lake knows them again, and they are deleted then.
+            for items in items.chunks(DELETED_AT_ONCE) {
+                self.table.commit(items.iter().map(|i| Write::delete(&shard.table, &i.pk, &i.sk)).collect())?;
+            }
+            let_go(items);
             archived = Archived { next: last.next(), intent: None };
-            let mut writes: Vec<Write> = items.iter().map(|i| Write::delete(&shard.table, &i.pk, &i.sk)).collect();
-            writes.push(self.save(shard, "scored", &archived));
-            self.table.commit(writes)?;
+            self.table.commit(vec![self.save(shard, "scored", &archived)])?;
             waits.scored = None;
             if !full {
                 return Ok(());
@@ -355,6 +373,7 @@ impl Archive {
         let expired: Vec<Write> = items
             .iter()
             .filter(|item| item.pk != EPISODES && item.pk != ALERTS)
+            .inspect(|_| std::thread::yield_now())
             .filter(|item| serde_json::from_slice::<Arrival>(&item.value).is_ok_and(|row| row.arrival < oldest))
             .map(|item| Write::delete(&name, &item.pk, &item.sk))
             .collect();
@@ -377,6 +396,14 @@ struct Sweep {
     finished: Option<Instant>,
 }
 
+/// Frees an object's rows in portions: with all at once, others would wait tens of milliseconds for the processor.
+fn let_go<T>(mut rows: Vec<T>) {
+    while !rows.is_empty() {
+        rows.truncate(rows.len().saturating_sub(ROWS_BETWEEN_YIELDS));
+        std::thread::yield_now();
+    }
+}
+
 fn offset_of(item: &Item) -> Option<Offset> {
     item.sk.split(':').next().and_then(|digits| digits.parse().ok()).map(Offset)
 }
@@ -388,3 +415,6 @@ fn drop_partial_record(items: &mut Vec<Item>, full: bool) {
         items.retain(|item| offset_of(item) != last);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -301,4 +301,4 @@ fn fail(health: &Health, shard: &mut Shard, stream: &StreamName, id: ShardId, er
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

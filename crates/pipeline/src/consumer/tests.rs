@@ -22,10 +22,10 @@ const T0: i64 = 1_700_000_000;
 const RECORDS: u64 = 1_500;
 
 /// Loses power at one of its commits: before or after it has become durable.
-struct Unlucky {
-    table: Arc<MemoryTable>,
-    commits_left: AtomicU32,
-    durable: bool,
+pub(crate) struct Unlucky {
+    pub table: Arc<MemoryTable>,
+    pub commits_left: AtomicU32,
+    pub durable: bool,
 }
 
 impl Table for Unlucky {
@@ -33,10 +33,13 @@ impl Table for Unlucky {
         self.table.get(table, pk, sk)
     }
     fn commit(&self, writes: Vec<Write>) -> Result<(), TableError> {
-        if self.commits_left.fetch_sub(1, Ordering::AcqRel) > 1 {
+        let spend = |left: u32| Some(left.saturating_sub(1));
+        let left = self.commits_left.fetch_update(Ordering::AcqRel, Ordering::Acquire, spend);
+        let left = left.expect("one is always taken where there is one");
+        if left > 1 {
             return self.table.commit(writes);
         }
-        if self.durable {
+        if self.durable && left == 1 {
             self.table.commit(writes)?;
         }
         Err(TableError::new(TableErrorKind::Io, "commit", "the power is gone"))
@@ -117,18 +120,18 @@ fn stream_name() -> StreamName {
     TenantId::new("t1").unwrap().stream()
 }
 
-fn append(stream: &MemoryStream, range: std::ops::Range<u64>) {
+pub(crate) fn append(stream: &MemoryStream, range: std::ops::Range<u64>) {
     let appended = stream.append(&stream_name(), range.map(record).collect());
     futures::executor::block_on(appended).unwrap();
 }
 
-fn stream() -> Arc<MemoryStream> {
+pub(crate) fn stream() -> Arc<MemoryStream> {
     let stream = Arc::new(MemoryStream::new());
     stream.create(&stream_name(), 2).unwrap();
     stream
 }
 
-fn finish(stream: &Arc<MemoryStream>, table: &Arc<MemoryTable>) -> Vec<Item> {
+pub(crate) fn finish(stream: &Arc<MemoryStream>, table: &Arc<MemoryTable>) -> Vec<Item> {
     let mut last = scorer(stream, table.clone());
     while last.round(false) > 0 {}
     last.round(true);
