@@ -106,7 +106,7 @@ impl Table for EmbeddedTable {
                     return Err(condition_failed(write, present));
                 }
             }
-            for (index, write) in writes.iter().enumerate() {
+            for (index, write) in writes.into_iter().enumerate() {
                 if index % WRITES_BETWEEN_YIELDS == 0 {
                     std::thread::yield_now();
                 }

@@ -86,8 +86,11 @@ const UNIQUE: [&str; 2] = ["payload", "position"];
 /// zstd would cost the build a C library (40 s of CPU), gzip is in the product already.
 const GZIP_LEVEL: u32 = 4;
 
-/// Of a page before compression: a millisecond or two of work.
-const PAGE_BYTES_MAX: usize = 64 << 10;
+/// Of a page before compression: about half a millisecond of work. Larger ones compress no better.
+const PAGE_BYTES_MAX: usize = 32 << 10;
+
+/// Values, or levels where some are missing or repeated, that are encoded at once: a fraction of a millisecond of work.
+const LEVELS_AT_ONCE: usize = 512;
 
 /// One leaf column of all rows of a part, in the order of the schema.
 pub(crate) struct Column {
@@ -103,6 +106,17 @@ enum Values {
     Int64(Vec<i64>),
     Double(Vec<f64>),
     Bytes(Vec<ByteArray>),
+}
+
+impl Values {
+    fn len(&self) -> usize {
+        match self {
+            Self::Int32(values) => values.len(),
+            Self::Int64(values) => values.len(),
+            Self::Double(values) => values.len(),
+            Self::Bytes(values) => values.len(),
+        }
+    }
 }
 
 impl Column {
@@ -151,15 +165,26 @@ impl Column {
         Self { values, defined, repeated }
     }
 
-    fn write(&self, writer: &mut SerializedColumnWriter<'_>) -> Result<usize, ParquetError> {
-        let defined = (!self.defined.is_empty()).then_some(self.defined.as_slice());
-        let repeated = (!self.repeated.is_empty()).then_some(self.repeated.as_slice());
-        match &self.values {
-            Values::Int32(values) => writer.typed::<Int32Type>().write_batch(values, defined, repeated),
-            Values::Int64(values) => writer.typed::<Int64Type>().write_batch(values, defined, repeated),
-            Values::Double(values) => writer.typed::<DoubleType>().write_batch(values, defined, repeated),
-            Values::Bytes(values) => writer.typed::<ByteArrayType>().write_batch(values, defined, repeated),
+    /// In portions of whole rows; others have the processor between them.
+    fn write(&self, writer: &mut SerializedColumnWriter<'_>) -> Result<(), ParquetError> {
+        let levels = if self.defined.is_empty() { self.values.len() } else { self.defined.len() };
+        let (mut level, mut value) = (0, 0);
+        while level < levels {
+            std::thread::yield_now();
+            let begins_row = |at: &usize| self.repeated.get(*at).is_none_or(|repeated| *repeated == 0);
+            let end = (level + LEVELS_AT_ONCE..levels).find(begins_row).unwrap_or(levels);
+            let defined = self.defined.get(level..end);
+            let values = value..value + defined.map_or(end - level, |d| d.iter().filter(|level| **level > 0).count());
+            let (repeated, range) = (self.repeated.get(level..end), values.clone());
+            match &self.values {
+                Values::Int32(all) => writer.typed::<Int32Type>().write_batch(&all[range], defined, repeated),
+                Values::Int64(all) => writer.typed::<Int64Type>().write_batch(&all[range], defined, repeated),
+                Values::Double(all) => writer.typed::<DoubleType>().write_batch(&all[range], defined, repeated),
+                Values::Bytes(all) => writer.typed::<ByteArrayType>().write_batch(&all[range], defined, repeated),
+            }?;
+            (level, value) = (end, values.end);
         }
+        Ok(())
     }
 }
 
@@ -176,14 +201,14 @@ fn optional<T>(values: impl Iterator<Item = Option<T>>) -> (Vec<i16>, Vec<T>) {
 }
 
 /// One object: a Parquet file with one row group.
-pub(crate) fn write(dataset: Dataset, columns: &[Column]) -> Result<Vec<u8>, LakeError> {
+pub(crate) fn write(dataset: Dataset, columns: Vec<Column>) -> Result<Vec<u8>, LakeError> {
     try_write(dataset, columns).map_err(|source| {
         LakeError::new(LakeErrorKind::Invalid, "write", format!("the {dataset} rows do not fit the Parquet format"))
             .with_source(source)
     })
 }
 
-fn try_write(dataset: Dataset, columns: &[Column]) -> Result<Vec<u8>, ParquetError> {
+fn try_write(dataset: Dataset, columns: Vec<Column>) -> Result<Vec<u8>, ParquetError> {
     let schema = match dataset {
         Dataset::Raw => RAW,
         Dataset::Scored => SCORED,
@@ -192,7 +217,7 @@ fn try_write(dataset: Dataset, columns: &[Column]) -> Result<Vec<u8>, ParquetErr
     let schema = Arc::new(parse_message_type(schema)?);
     let mut writer = SerializedFileWriter::new(Yielding(Vec::new()), schema, Arc::new(properties()?))?;
     let mut group = writer.next_row_group()?;
-    let mut columns = columns.iter();
+    let mut columns = columns.into_iter();
     while let Some(mut column) = group.next_column()? {
         let given = columns.next().ok_or_else(|| ParquetError::General("a column is missing".into()))?;
         given.write(&mut column)?;

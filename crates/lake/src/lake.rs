@@ -6,7 +6,7 @@ use crate::{
     layout::{Keys, Lane, PartName},
     manifest::{self, Manifest},
     part::{self, PART_BYTES_MAX, Part, Row},
-    rows::{RecordRow, ScoredRow},
+    rows::{self, RecordRow, ScoredRow},
     store::Store,
 };
 use kilter_core::{
@@ -100,7 +100,7 @@ impl Lake {
         last: Offset,
         readings: &[ScoredReading],
     ) -> Result<Vec<Written>, LakeError> {
-        let rows: Vec<_> = readings.iter().map(ScoredRow::new).collect::<Result<_, _>>()?;
+        let rows: Vec<_> = rows::yielding(readings).map(ScoredRow::new).collect::<Result<_, _>>()?;
         part::check_order(&rows)?;
         if rows.iter().any(|row| !(first..=last).contains(&row.offset())) {
             let message = format!("a reading is outside the offsets {} to {} that were named", first.0, last.0);
@@ -183,7 +183,7 @@ impl Lake {
     fn write_part<R: Row>(&self, keys: &Keys, lane: &Lane, part: &Part<'_, R>) -> Result<Written, LakeError> {
         let name = PartName { shard: lane.shard, first: part.first, last: part.last };
         let key = keys.object(lane.dataset, &part.date, name);
-        let object = columns::write(lane.dataset, &R::columns(part.rows, lane.shard)?)?;
+        let object = columns::write(lane.dataset, R::columns(part.rows, lane.shard)?)?;
         let (arrival_min, arrival_max) = span(part.rows.iter().map(R::arrival)).unwrap_or_default();
         let event_times = span(part.rows.iter().filter_map(R::event_time));
         let manifest = Manifest {

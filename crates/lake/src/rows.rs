@@ -7,6 +7,8 @@ use crate::{
 };
 use kilter_core::{Direction, Offset, Record, RecordKind, Score, ScoredReading, ShardId, Timestamp, Verdict};
 
+const ROWS_BETWEEN_YIELDS: usize = 256;
+
 fn beyond(what: &str) -> LakeError {
     LakeError::new(LakeErrorKind::Invalid, "write", format!("{what} is beyond the largest number a column can hold"))
 }
@@ -50,17 +52,17 @@ impl Row for RecordRow<'_> {
 
     fn columns(rows: &[Self], shard: ShardId) -> Result<Vec<Column>, LakeError> {
         let shard = i32::try_from(shard.0).map_err(|_| beyond("the shard's number"))?;
-        let offsets: Result<Vec<_>, _> = rows.iter().map(|row| signed(row.offset().0, "an offset")).collect();
+        let offsets: Result<Vec<_>, _> = yielding(rows).map(|row| signed(row.offset().0, "an offset")).collect();
         let sequences: Result<Vec<_>, _> =
-            rows.iter().map(|row| signed(row.0.record.thing_sequence, "a thing's sequence number")).collect();
+            yielding(rows).map(|row| signed(row.0.record.thing_sequence, "a thing's sequence number")).collect();
         let mut columns = vec![
-            Column::text(rows.iter().map(|row| row.0.record.thing.as_str())),
-            Column::text(rows.iter().map(|row| &*row.0.record.topic)),
-            Column::int64(rows.iter().map(|row| row.arrival().as_nanos()).collect()),
+            Column::text(yielding(rows).map(|row| row.0.record.thing.as_str())),
+            Column::text(yielding(rows).map(|row| &*row.0.record.topic)),
+            Column::int64(yielding(rows).map(|row| row.arrival().as_nanos()).collect()),
             Column::int32(vec![shard; rows.len()]),
             Column::int64(offsets?),
             Column::int64(sequences?),
-            Column::bytes(rows.iter().map(|row| row.0.record.data.clone())),
+            Column::bytes(yielding(rows).map(|row| row.0.record.data.clone())),
         ];
         if rows.iter().any(|row| row.reason().is_some()) {
             columns.push(Column::text(rows.iter().map(|row| row.reason().unwrap_or_default())));
@@ -109,7 +111,7 @@ impl Row for ScoredRow<'_> {
     }
 
     fn columns(rows: &[Self], _shard: ShardId) -> Result<Vec<Column>, LakeError> {
-        let readings = || rows.iter().map(|row| row.reading);
+        let readings = || yielding(rows).map(|row| row.reading);
         let warming = |reading: &ScoredReading| match reading.verdict {
             Verdict::Warming { seen, needed } => Some((i64::from(seen), i64::from(needed))),
             Verdict::Normal | Verdict::Anomalous | Verdict::Paused => None,
@@ -117,7 +119,7 @@ impl Row for ScoredRow<'_> {
         let signals: Vec<usize> = readings().map(|reading| reading.values.len()).collect();
         let causes: Vec<usize> = readings().map(|reading| reading.causes.len()).collect();
         let cause = || readings().flat_map(|reading| &reading.causes);
-        let offsets: Result<Vec<_>, _> = rows.iter().map(|row| signed(row.offset.0, "an offset")).collect();
+        let offsets: Result<Vec<_>, _> = yielding(rows).map(|row| signed(row.offset.0, "an offset")).collect();
         let revision = |reading: &ScoredReading| {
             let revision = reading.corrected.map_or(0, |corrected| corrected.revision);
             i32::try_from(revision).map_err(|_| beyond("a revision"))
@@ -141,11 +143,21 @@ impl Row for ScoredRow<'_> {
             Column::repeated_double(&causes, cause().map(|cause| cause.expected[0])),
             Column::repeated_double(&causes, cause().map(|cause| cause.expected[1])),
             Column::repeated_text(&causes, cause().map(|cause| &*cause.detector)),
-            Column::int64(rows.iter().map(|row| row.arrival().as_nanos()).collect()),
+            Column::int64(yielding(rows).map(|row| row.arrival().as_nanos()).collect()),
             Column::int64(offsets?),
             Column::int32(readings().map(revision).collect::<Result<_, _>>()?),
         ])
     }
+}
+
+/// To walk through the rows of a large object takes milliseconds: others have the processor every few hundred.
+pub(crate) fn yielding<R>(rows: &[R]) -> impl Iterator<Item = &R> {
+    rows.iter().enumerate().map(|(index, row)| {
+        if index.is_multiple_of(ROWS_BETWEEN_YIELDS) {
+            std::thread::yield_now();
+        }
+        row
+    })
 }
 
 const fn verdict_name(verdict: Verdict) -> &'static str {

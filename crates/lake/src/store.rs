@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+/// Written at once: others have the processor in between.
+const PIECE_BYTES: usize = 64 << 10;
 /// Objects of one page of a listing, and of one removal.
 const PAGE: usize = 1_000;
 
@@ -42,14 +44,19 @@ impl Store {
         let failed = |source| refused("write", key, source);
         let found = self.objects.bucket(bucket).map_err(failed)?;
         let mut staging = self.objects.stage(found.is_some_and(|bucket| bucket.encrypted)).map_err(failed)?;
-        staging.write_all(bytes).map_err(|source| {
-            let message = format!("{key} cannot be written: {source}; check free space, then try again");
-            LakeError::new(LakeErrorKind::Io, "write", message).with_source(source)
-        })?;
+        // What S3's clients expect of an object that was put in one piece.
+        let mut etag = md5::Context::new();
+        for piece in bytes.chunks(PIECE_BYTES) {
+            std::thread::yield_now();
+            etag.consume(piece);
+            staging.write_all(piece).map_err(|source| {
+                let message = format!("{key} cannot be written: {source}; check free space, then try again");
+                LakeError::new(LakeErrorKind::Io, "write", message).with_source(source)
+            })?;
+        }
         let content = staging.finish().map_err(failed)?;
         let meta = Meta {
-            // What S3's clients expect of an object that was put in one piece.
-            etag: format!("{:x}", md5::compute(bytes)),
+            etag: format!("{:x}", etag.finalize()),
             headers: [("content-type".to_owned(), content_type.to_owned())].into(),
             ..Meta::default()
         };

@@ -17,6 +17,9 @@ use std::{collections::VecDeque, sync::Arc};
 /// Readers of a shard whose places are remembered: the scorer, the archive, the console, and one to spare.
 const CURSORS_MAX: usize = 4;
 
+/// Who decodes many records lets others have the processor this often: devices wait for their answers.
+const RECORDS_BETWEEN_YIELDS: usize = 128;
+
 /// Where readers stopped: who goes on from there needs no search. The most recent is last.
 #[derive(Debug, Default)]
 pub(crate) struct Cursors(VecDeque<Cursor>);
@@ -99,6 +102,9 @@ impl Shard {
             match frames.next().map_err(|fault| segment.fault("read", fault))? {
                 Some(frame) if frame.header.offset < from => {}
                 Some(frame) => {
+                    if batch.records.len().is_multiple_of(RECORDS_BETWEEN_YIELDS) {
+                        std::thread::yield_now();
+                    }
                     let record = decode_body(frame.body).ok_or_else(|| {
                         let (position, what) = (frame.position, "the record's parts do not fit together");
                         segment.fault("read", Fault::Bad { position, what })

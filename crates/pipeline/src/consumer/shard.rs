@@ -333,6 +333,7 @@ impl Shard {
             if bytes > SNAPSHOT_BYTES && !all {
                 break;
             }
+            std::thread::yield_now();
             if let Some(resident) = self.things.get_mut(&thing) {
                 bytes += resident.snapshot(&self.progress, &thing, now, commit);
             }
