@@ -248,12 +248,7 @@ impl Archive {
         let mut archived: Archived = self.load(shard, "scored")?;
         loop {
             if archived.intent.is_none() {
-                // Only where rows begin and end: they are looked for every second, and mostly not due.
-                let edge =
-                    |descending| self.table.range(&shard.table, &partition, SkRange { descending, ..SkRange::ALL }, 1);
-                let offset = |items: Vec<Item>| items.first().and_then(offset_of);
-                let (first, last) = (offset(edge(false)?), offset(edge(true)?));
-                let records = first.zip(last).map_or(0, |(first, last)| last.0 - first.0 + 1);
+                let records = self.records_spanned(shard, &partition)?;
                 if !self.due(&mut waits.scored, records > 0, records >= OBJECT_ROWS_MAX as u64, flush) {
                     return Ok(());
                 }
@@ -290,6 +285,15 @@ impl Archive {
                 return Ok(());
             }
         }
+    }
+
+    /// How many records lie from the first row that waits to the last one. The rows themselves are many, and asked about
+    /// every second.
+    fn records_spanned(&self, shard: &Shard<'_>, partition: &str) -> Result<u64, ArchiveError> {
+        let end = |descending| self.table.range(&shard.table, partition, SkRange { descending, ..SkRange::ALL }, 1);
+        let (first, last) = (end(false)?, end(true)?);
+        let ends = first.first().and_then(offset_of).zip(last.first().and_then(offset_of));
+        Ok(ends.map_or(0, |(first, last)| last.0 - first.0 + 1))
     }
 
     fn rows(&self, tenant: &TenantId, scoring: &str, items: &[Item]) -> Result<Vec<ScoredReading>, ArchiveError> {

@@ -1,17 +1,23 @@
 //! A crash at any commit leaves nothing twice and nothing out.
 
 use super::*;
-use crate::consumer::tests::{Unlucky, append, finish, stream};
+use crate::{
+    consumer::tests::{Unlucky, append, finish, stream},
+    record::archive_key,
+};
 use kilter_core::ports::clock::SystemClock;
 use kilter_testkit::{MemoryObjects, MemoryStream, MemoryTable};
 use std::sync::atomic::AtomicU32;
 
 /// Enough for rows of one shard to be deleted in several commits.
 const RECORDS: u64 = 6_300;
-const TABLE: &str = "scoring-anomaly-stream-t1";
 
 fn tenant() -> TenantId {
     TenantId::new("t1").unwrap()
+}
+
+fn table_name() -> String {
+    table_of(&tenant().stream())
 }
 
 /// One round, which with `flush` takes everything; answers what the lake holds then.
@@ -37,19 +43,18 @@ fn round(
 }
 
 fn rows_that_wait(table: &MemoryTable) -> usize {
-    let items = table.scan(TABLE, None, usize::MAX).unwrap();
+    let items = table.scan(&table_name(), None, usize::MAX).unwrap();
     items.iter().filter(|item| item.pk.ends_with("/unarchived")).count()
 }
 
 #[test]
 fn a_crash_at_any_commit_leaves_the_same_objects() {
-    let (stream, scored) = (stream(), MemoryTable::new());
+    let (stream, scored) = (stream(), Arc::new(MemoryTable::new()));
     append(&stream, 0..RECORDS);
-    let scored = Arc::new(scored);
     finish(&stream, &scored);
     let copy = || {
-        let items =
-            ["anomaly-results-t1", TABLE].map(|name| (Arc::from(name), scored.scan(name, None, usize::MAX).unwrap()));
+        let items = [tenant().table(), table_name()]
+            .map(|name| (Arc::from(&*name), scored.scan(&name, None, usize::MAX).unwrap()));
         let put = |(name, items): (Arc<str>, Vec<Item>)| {
             items.into_iter().map(move |item| Write::put(&name, item.pk, item.sk, item.value))
         };
@@ -85,13 +90,13 @@ fn rows_are_written_without_waiting_once_they_span_an_object() {
     let (stream, scored) = (stream(), Arc::new(MemoryTable::new()));
     append(&stream, 0..300);
     finish(&stream, &scored);
-    let rows = scored.scan("anomaly-results-t1", None, usize::MAX).unwrap();
+    let rows = scored.scan(&tenant().table(), None, usize::MAX).unwrap();
     let found = rows.iter().find(|item| item.pk.starts_with("pump")).unwrap();
     let pk = archive_partition(Progress::of(&tenant().stream(), ShardId(0)).partition());
     let row = |offset: u64| {
         let mut row: serde_json::Value = serde_json::from_slice(&found.value).unwrap();
         row["position"] = format!("0:{offset}:0").into();
-        Write::put(&Arc::from(TABLE), pk.clone(), format!("{offset:020}:000000"), row.to_string().into_bytes())
+        Write::put(&table_name().into(), pk.clone(), archive_key(Offset(offset), 0), row.to_string().into_bytes())
     };
     let most = OBJECT_ROWS_MAX as u64;
     for (last, written) in [(most - 2, 0), (most - 1, 1)] {
